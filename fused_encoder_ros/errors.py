@@ -1,0 +1,27 @@
+"""The errors a user can act on. Each text names the topic, file or parameter and the fix."""
+
+from __future__ import annotations
+
+
+class FusedEncoderError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(FusedEncoderError):
+    """A parameter, option or observation spec is not usable."""
+
+
+class DecodeError(FusedEncoderError):
+    """A message cannot be turned into a frame or a joint sample without guessing."""
+
+
+class CheckpointError(FusedEncoderError):
+    """A checkpoint or weights file cannot be loaded as what was asked for."""
+
+
+class BagError(FusedEncoderError):
+    """A bag cannot be read, or lacks what the encoder needs."""
+
+
+class OutputError(FusedEncoderError):
+    """A result cannot be written where it was asked for."""

@@ -1,0 +1,176 @@
+"""The two encoder designs, with the key names of the training code's checkpoints.
+
+`ImageJointEncoder` is the optimised design, one ResNet18 over nine channels; `ThreeStreamEncoder` the original, one
+ResNet18 a camera. Both take float32 images in the range that training used (0 to 1 by default) and share one interface.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.model._torchvision import import_torchvision
+
+models = import_torchvision().models
+
+CONV1_INITS = ('copy', 'scaled')
+
+_JOINT_HIDDEN = 128
+_FUSION_HIDDEN = 512
+_DROPOUT = 0.1
+
+
+class Encoder(Protocol):
+    """What both designs offer."""
+
+    joint_dim: int
+    fusion_dim: int
+
+    def __call__(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
+        """Images float32 [B,3,S,S] and joints float32 [B,J] to the fused feature float32 [B,fusion_dim]."""
+        ...
+
+
+class ResNet18Encoder(nn.Module):
+    """torchvision's ResNet18 without its classifier, then Linear(512, output_dim) and ReLU.
+
+    Args:
+        output_dim: width of the image feature.
+        pretrained: None for random weights; a path of a torchvision ResNet18 state dict; or the name of a
+            `ResNet18_Weights` entry such as 'IMAGENET1K_V1', which torchvision downloads unless it is cached.
+        in_channels: input channels, a multiple of 3.
+        conv1_init: how three pretrained input channels become `in_channels`: 'copy' repeats them, so that conv1's
+            response to the same picture in every camera is in_channels / 3 times as strong, which the frozen
+            BatchNorm statistics do not expect; 'scaled' divides by that factor, which keeps the response's size.
+    """
+
+    def __init__(
+        self,
+        output_dim: int = 256,
+        pretrained: str | os.PathLike[str] | None = None,
+        in_channels: int = 9,
+        conv1_init: str = 'copy',
+    ) -> None:
+        super().__init__()
+        if conv1_init not in CONV1_INITS:
+            raise ConfigError(f'conv1_init: {conv1_init!r} is unknown; use one of {list(CONV1_INITS)}')
+        resnet = models.resnet18(weights=None)
+        if pretrained is not None:
+            resnet.load_state_dict(_resnet18_weights(pretrained))
+        if in_channels != 3:
+            if in_channels % 3:
+                raise ConfigError(f'in_channels: {in_channels} is not a multiple of 3')
+            rgb = resnet.conv1.weight.detach()
+            resnet.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+            if pretrained is not None:
+                cameras = in_channels // 3
+                weight = rgb.repeat(1, cameras, 1, 1)
+                with torch.no_grad():
+                    resnet.conv1.weight.copy_(weight / cameras if conv1_init == 'scaled' else weight)
+        self.resnet = nn.Sequential(*list(resnet.children())[:-1])
+        self.fc = nn.Linear(512, output_dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images float32 [B,in_channels,H,W] to features float32 [B,output_dim], not negative."""
+        return torch.relu(self.fc(torch.flatten(self.resnet(image), 1)))
+
+
+class ImageJointEncoder(nn.Module):
+    """One ResNet18 over the three images stacked to nine channels (left 0-2, right 3-5, global 6-8).
+
+    Args:
+        joint_dim: number of joints J.
+        image_feature_dim: width of the image feature, and of the joint feature.
+        fusion_dim: width of the fused feature.
+        pretrained, conv1_init: see `ResNet18Encoder`.
+    """
+
+    def __init__(
+        self,
+        joint_dim: int = 16,
+        image_feature_dim: int = 256,
+        fusion_dim: int = 256,
+        pretrained: str | os.PathLike[str] | None = None,
+        conv1_init: str = 'copy',
+    ) -> None:
+        super().__init__()
+        self.joint_dim = joint_dim
+        self.fusion_dim = fusion_dim
+        self.image_encoder = ResNet18Encoder(image_feature_dim, pretrained, 9, conv1_init)
+        self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
+        self.fusion_fc = _fusion(2 * image_feature_dim, fusion_dim)
+
+    def forward(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
+        """Images float32 [B,3,S,S] and joints float32 [B,J] to float32 [B,fusion_dim]."""
+        image_feature = self.image_encoder(torch.cat([left_img, right_img, global_img], dim=1))
+        return self.fusion_fc(torch.cat([image_feature, self.joint_fc(joint)], dim=1))
+
+
+class ThreeStreamEncoder(nn.Module):
+    """The original design: a ResNet18 for each camera.
+
+    Args:
+        joint_dim: number of joints J.
+        image_feature_dim: width of each camera's feature, and of the joint feature.
+        fusion_dim: width of the fused feature.
+        pretrained: see `ResNet18Encoder`.
+    """
+
+    def __init__(
+        self,
+        joint_dim: int = 16,
+        image_feature_dim: int = 128,
+        fusion_dim: int = 256,
+        pretrained: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.joint_dim = joint_dim
+        self.fusion_dim = fusion_dim
+        self.left_wrist_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
+        self.right_wrist_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
+        self.global_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
+        self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
+        self.fusion_fc = _fusion(4 * image_feature_dim, fusion_dim)
+
+    def forward(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
+        """Images float32 [B,3,S,S] and joints float32 [B,J] to float32 [B,fusion_dim]."""
+        features = [
+            self.left_wrist_encoder(left_img),
+            self.right_wrist_encoder(right_img),
+            self.global_encoder(global_img),
+            self.joint_fc(joint),
+        ]
+        return self.fusion_fc(torch.cat(features, dim=1))
+
+
+def _joint_branch(joint_dim: int, output_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(joint_dim, _JOINT_HIDDEN), nn.ReLU(), nn.Linear(_JOINT_HIDDEN, output_dim))
+
+
+def _fusion(input_dim: int, output_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(input_dim, _FUSION_HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(_DROPOUT),
+        nn.Linear(_FUSION_HIDDEN, output_dim),
+        nn.ReLU(),
+    )
+
+
+def _resnet18_weights(source: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state dict of a local file, or of torchvision's weights enum."""
+    path = Path(source)
+    if path.is_file():
+        # Imported here because checkpoint.py builds the encoders of this module.
+        from fused_encoder_ros.model.checkpoint import read_state_dict
+
+        return read_state_dict(path)
+    entries = list(models.ResNet18_Weights.__members__)
+    if str(source) in entries:
+        return dict(models.ResNet18_Weights[str(source)].get_state_dict(progress=False, check_hash=True))
+    raise CheckpointError(f"pretrained: {str(source)!r} is neither a file nor one of torchvision's weights {entries}")

@@ -1,0 +1,1 @@
+"""Recorded bags to features, with no ROS installed."""

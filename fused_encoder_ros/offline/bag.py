@@ -1,0 +1,166 @@
+"""Bags of ROS 1 and ROS 2, read and written through the rosbags library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from fused_encoder_ros.errors import BagError, OutputError
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.settings import COMPRESSED_SUFFIX, is_compressed
+
+IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
+    'sensor_msgs/msg/Image',
+    'sensor_msgs/msg/CompressedImage',
+    'sensor_msgs/msg/JointState',
+)
+
+STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+
+_BAG_VERSION = 8
+"""Of rosbag2's metadata: the oldest that rosbags writes, so that older distributions read it too."""
+
+
+def typestore() -> Typestore:
+    """Message classes of ROS 2, for bags that bring no definitions and for writing."""
+    return get_typestore(Stores.ROS2_HUMBLE)
+
+
+class Bag:
+    """The messages of the encoder's sources in a bag, in the order they were recorded.
+
+    Args:
+        path: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file.
+        topics: topic of each source; relative names count from the root.
+
+    Raises:
+        BagError: naming the bag and the fix, when it cannot be read or lacks a topic.
+    """
+
+    def __init__(self, path: Path, topics: Mapping[str, str]) -> None:
+        self.path = path
+        if not path.exists():
+            raise BagError(f'bag {path} does not exist')
+        if path.is_dir() and not (path / 'metadata.yaml').is_file():
+            raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
+        try:
+            self._reader = AnyReader([path], default_typestore=typestore())
+            self._reader.open()
+        except Exception as error:
+            # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
+            raise BagError(
+                f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
+                '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
+            ) from error
+        try:
+            self._connections = [(c, source) for source, topic in topics.items() for c in self._find(source, topic)]
+        except BagError:
+            self._reader.close()
+            raise
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._reader.close()
+
+    @property
+    def message_count(self) -> int:
+        """Number of messages on the sources' topics."""
+        return sum(connection.msgcount for connection, _ in self._connections)
+
+    def messages(self) -> Iterator[tuple[str, Any, int]]:
+        """Yield (source, message, time of recording in nanoseconds).
+
+        Raises:
+            BagError: when the bag ends in the middle, or a message is not of the type that it is recorded as.
+        """
+        sources = {connection.id: source for connection, source in self._connections}
+        try:
+            for connection, recorded_ns, raw in self._reader.messages([c for c, _ in self._connections]):
+                yield sources[connection.id], self._reader.deserialize(raw, connection.msgtype), recorded_ns
+        except Exception as error:
+            raise BagError(
+                f'bag {self.path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '
+                '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
+            ) from error
+
+    def _find(self, source: str, topic: str) -> list[Connection]:
+        """The connections of a topic: a ROS 1 bag has one for each publisher."""
+        wanted = _absolute(topic)
+        expected = JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
+        connections = self._reader.connections
+        here = [c for c in connections if _absolute(c.topic) == wanted]
+        fitting = [c for c in here if c.msgtype == expected]
+        if fitting:
+            return fitting
+        if here:
+            raise BagError(
+                f'bag {self.path}: topic {wanted} is {here[0].msgtype}, but topics.{source} needs {expected}'
+                + (f"; a compressed camera's topic must end with {COMPRESSED_SUFFIX}" if source != JOINTS else '')
+            )
+        accepted = (JOINT_STATE,) if source == JOINTS else (IMAGE, COMPRESSED_IMAGE)
+        offered = sorted({f'{c.topic} ({c.msgtype})' for c in connections if c.msgtype in accepted})
+        choice = f'it has {", ".join(offered)}' if offered else f'it has no topic of {" or ".join(accepted)} at all'
+        raise BagError(f'bag {self.path} has no topic {wanted} for {source}; {choice}. Set topics.{source} or use --topic')
+
+
+class BagWriter:
+    """Writes a new rosbag2.
+
+    Args:
+        path: folder to create.
+        storage: one of `STORAGES`.
+        connections: message type of each topic.
+
+    Raises:
+        OutputError: when it cannot be created.
+    """
+
+    def __init__(self, path: Path, storage: str, connections: Mapping[str, str]) -> None:
+        self.types = typestore().types
+        self._typestore = typestore()
+        self._writer = Writer(path, version=_BAG_VERSION, storage_plugin=STORAGES[storage])
+        try:
+            self._writer.open()
+        except OSError as error:
+            raise OutputError(
+                f'bag {path} cannot be written: {error.strerror}; choose a folder that you may write to'
+            ) from error
+        self._connections = {
+            topic: self._writer.add_connection(topic, kind, typestore=self._typestore) for topic, kind in connections.items()
+        }
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
+
+    def write(self, topic: str, message: Any, recorded_ns: int) -> None:
+        """Append a message of the topic's type."""
+        connection = self._connections[topic]
+        self._writer.write(connection, recorded_ns, self._typestore.serialize_cdr(message, connection.msgtype))
+
+
+def pack(values: np.ndarray) -> np.ndarray:
+    """Arrays as the rosbags library's messages take them: as they are."""
+    return values
+
+
+def _absolute(topic: str) -> str:
+    return topic if topic.startswith('/') else f'/{topic}'
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().split('\n')[0]
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__

@@ -1,0 +1,1 @@
+"""Messages to sets. NumPy and OpenCV only: no ROS, no torch."""

@@ -1,0 +1,124 @@
+"""What flows through the pipeline. Stamps are nanoseconds since the epoch of the clock in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+JOINTS = 'joint_states'
+"""Name of the joint source, beside the camera names of the spec."""
+
+
+class Reason(str, Enum):
+    """Why an anchor frame gave no set, or why a message could not be used."""
+
+    NO_MATCH = 'no_match'
+    NO_JOINTS = 'no_joints'
+    BAD_STAMP = 'bad_stamp'
+    UNDECODABLE = 'undecodable'
+    CLOCK_JUMP = 'clock_jump'
+    SUPERSEDED = 'superseded'
+    ENCODER_FAULT = 'encoder_fault'
+    END_OF_STREAM = 'end_of_stream'
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One camera image at the encoder's size: `pixels` uint8 [S,S,3] RGB."""
+
+    stamp_ns: int
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointSample:
+    """One joint message: `positions` float64 [J] in the spec's order, NaN for a joint it does not bring."""
+
+    stamp_ns: int
+    positions: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """One time-matched set.
+
+    Attributes:
+        stamp_ns: the anchor frame's stamp.
+        images: uint8 [S,S,9], the cameras stacked in the spec's channel order.
+        joints: float32 [J], interpolated at `stamp_ns` and standardised if the spec says so.
+        joint_positions: float64 [J], the same before standardising.
+        stamps_ns: stamp of the message used, by source. For the joints it is `stamp_ns` itself when
+            every joint was interpolated, else the stamp of the oldest sample that was held.
+        skew_ns: `stamps_ns` minus `stamp_ns`, by source.
+    """
+
+    stamp_ns: int
+    images: NDArray[np.uint8]
+    joints: NDArray[np.float32]
+    joint_positions: NDArray[np.float64]
+    stamps_ns: Mapping[str, int]
+
+    @property
+    def skew_ns(self) -> dict[str, int]:
+        """How far each source's data lies from the anchor; negative is earlier."""
+        return {source: stamp - self.stamp_ns for source, stamp in self.stamps_ns.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An anchor frame that gave no set.
+
+    Attributes:
+        stamp_ns: the anchor frame's stamp.
+        stream: the source that is the cause.
+        reason: why.
+        detail: one sentence for a person; may be empty.
+    """
+
+    stamp_ns: int
+    stream: str
+    reason: Reason
+    detail: str = ''
+
+    @property
+    def key(self) -> str:
+        """What drops are counted by: `no_match:left_wrist`, `bad_stamp`, ..."""
+        return f'{self.reason}:{self.stream}' if self.reason is Reason.NO_MATCH else str(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A follower or joint message that could not be used; fields as in `Drop`."""
+
+    stamp_ns: int
+    stream: str
+    reason: Reason
+    detail: str = ''
+
+
+Outcome = Observation | Drop | Reject
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Feature:
+    """The encoder's answer to one observation: `values` float32 [D]."""
+
+    values: NDArray[np.float32]
+    observation: Observation
+
+    @property
+    def stamp_ns(self) -> int:
+        """The anchor frame's stamp."""
+        return self.observation.stamp_ns
+
+
+def stamp_to_ns(stamp: object) -> int:
+    """Nanoseconds of a `builtin_interfaces/Time`-like object with `sec` and `nanosec`."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)  # type: ignore[attr-defined]

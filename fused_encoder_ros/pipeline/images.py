@@ -1,0 +1,238 @@
+"""Camera messages to RGB pixels at the encoder's size, on arrival.
+
+Messages are duck-typed: rclpy's and the rosbags library's `sensor_msgs` Image and CompressedImage both work.
+Common encodings are viewed in place and resized before the channels are put in order: OpenCV resizes each channel
+by itself, so the pixels are the same and 84x84 instead of 640x480 are moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_encoder_ros.errors import DecodeError
+
+Pixels = NDArray[np.uint8]
+
+_INTERPOLATION = {
+    'nearest': cv2.INTER_NEAREST,
+    'linear': cv2.INTER_LINEAR,
+    'area': cv2.INTER_AREA,
+    'cubic': cv2.INTER_CUBIC,
+}
+
+_SCALE_16_TO_8 = 255.0 / 65535.0
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How one encoding lies in memory. `order` picks R, G, B out of the channels; None sends it to a converter."""
+
+    dtype: str
+    channels: int
+    order: tuple[int, int, int] | None = None
+    target: str = 'rgb8'
+    alias: str = ''
+
+
+_RGB, _BGR, _GREY = (0, 1, 2), (2, 1, 0), (0, 0, 0)
+
+# To support another encoding, add an entry.
+_ENCODINGS: dict[str, _Encoding] = {
+    'rgb8': _Encoding('u1', 3, _RGB),
+    'bgr8': _Encoding('u1', 3, _BGR),
+    'rgba8': _Encoding('u1', 4, _RGB),
+    'bgra8': _Encoding('u1', 4, _BGR),
+    'mono8': _Encoding('u1', 1, _GREY),
+    '8UC1': _Encoding('u1', 1, _GREY),
+    **{f'bayer_{pattern}8': _Encoding('u1', 1) for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')},
+    **{f'bayer_{p}16': _Encoding('u2', 1, target='rgb16') for p in ('rggb', 'bggr', 'gbrg', 'grbg')},
+    'yuv422': _Encoding('u1', 2),
+    'uyvy': _Encoding('u1', 2, alias='yuv422'),
+    'yuv422_yuy2': _Encoding('u1', 2),
+    'yuyv': _Encoding('u1', 2, alias='yuv422_yuy2'),
+    'mono16': _Encoding('u2', 1, _GREY),
+    'rgb16': _Encoding('u2', 3, _RGB),
+    'bgr16': _Encoding('u2', 3, _BGR),
+    'rgba16': _Encoding('u2', 4, _RGB),
+    'bgra16': _Encoding('u2', 4, _BGR),
+}
+
+# Twelve bits a pixel: a plane of luma, then half as many rows of interleaved chroma. cv_bridge has neither.
+_SEMI_PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
+
+_UNTYPED = {'8UC3': 3, '8UC4': 4}
+_ORDERS = {'rgb': _RGB, 'bgr': _BGR}
+
+_JPEG_MAGIC, _JPEG_START_OF_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_PNG_MAGIC, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+
+
+class ImageDecoder:
+    """Turns Image and CompressedImage messages into uint8 [S,S,3] RGB.
+
+    Args:
+        size: side S of the result, pixels.
+        interpolation: one of `spec.INTERPOLATIONS`.
+        untyped_color_order: 'rgb' or 'bgr' says what 8UC3 and 8UC4 images hold; '' refuses them.
+    """
+
+    def __init__(self, size: int, interpolation: str = 'linear', untyped_color_order: str = '') -> None:
+        self._size = (size, size)
+        self._interpolation = _INTERPOLATION[interpolation]
+        self._encodings = dict(_ENCODINGS)
+        if untyped_color_order:
+            for name, channels in _UNTYPED.items():
+                self._encodings[name] = _Encoding('u1', channels, _ORDERS[untyped_color_order])
+
+    def decode(self, message: Any) -> Pixels:
+        """Decode and resize one message.
+
+        Raises:
+            DecodeError: when the message is malformed, truncated, or of an encoding that would take a guess.
+        """
+        if hasattr(message, 'format'):
+            return self._finish(_decompress(message), _BGR)
+        if message.encoding in _SEMI_PLANAR:
+            return self._finish(_decode_semi_planar(message), _RGB)
+        encoding = self._encodings.get(message.encoding)
+        if encoding is None:
+            raise DecodeError(_unknown_encoding(message.encoding))
+        image = _view(message, encoding)
+        if encoding.order is None:
+            return self._finish(_convert(image, message, encoding), _RGB)
+        return self._finish(image, encoding.order)
+
+    def _finish(self, image: NDArray[Any], order: tuple[int, int, int]) -> Pixels:
+        if image.dtype != np.uint8:
+            # Scaled over the full range and rounded, as cv_bridge does.
+            image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=_SCALE_16_TO_8)
+        resized = cv2.resize(image, self._size, interpolation=self._interpolation)
+        if resized.ndim == 2:
+            resized = resized[..., np.newaxis]
+        return np.ascontiguousarray(resized[..., order])
+
+
+def _unknown_encoding(name: str) -> str:
+    if name in _UNTYPED:
+        return (
+            f'encoding {name} does not say whether the channels are RGB or BGR; set untyped_color_order to '
+            "'bgr' (what OpenCV gives) or 'rgb', or let the driver publish rgb8 or bgr8"
+        )
+    if name[:2] in ('16', '32', '64') or name.startswith('8S'):
+        return f'encoding {name} is depth or raw numbers, not a colour image; remap the camera to its colour topic'
+    known = ', '.join((*_ENCODINGS, *_SEMI_PLANAR))
+    return f'encoding {name!r} is unknown; let the driver publish one of: {known}'
+
+
+def _checked_bytes(message: Any, rows: int, row_bytes: int) -> memoryview:
+    """The message's data, checked against its own height, width and step."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = memoryview(message.data).cast('B')
+    if height == 0 or width == 0:
+        raise DecodeError(f'image is empty: {width}x{height} pixels')
+    if step < row_bytes:
+        raise DecodeError(
+            f'step is {step} bytes, but a row of {width} {message.encoding} pixels takes {row_bytes}: the driver is wrong'
+        )
+    if len(data) != rows * step:
+        raise DecodeError(
+            f'data holds {len(data)} bytes, but {rows} rows of step {step} take {rows * step}: '
+            'the image is truncated or the driver is wrong'
+        )
+    return data
+
+
+def _view(message: Any, encoding: _Encoding) -> NDArray[Any]:
+    """The pixels in place: [H,W] or [H,W,C], row padding skipped, in native byte order."""
+    itemsize = np.dtype(encoding.dtype).itemsize
+    pixel_bytes = encoding.channels * itemsize
+    data = _checked_bytes(message, int(message.height), int(message.width) * pixel_bytes)
+    byte_order = '>' if message.is_bigendian else '<'
+    shape: tuple[int, ...] = (int(message.height), int(message.width))
+    strides: tuple[int, ...] = (int(message.step), pixel_bytes)
+    if encoding.channels > 1:
+        shape, strides = (*shape, encoding.channels), (*strides, itemsize)
+    image: NDArray[Any] = np.ndarray(shape, byte_order + encoding.dtype, data, strides=strides)
+    return image if image.dtype.isnative else image.astype(image.dtype.newbyteorder('='))
+
+
+def _decode_semi_planar(message: Any) -> Pixels:
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    if height % 2 or width % 2:
+        raise DecodeError(f'{message.encoding} needs an even width and height, not {width}x{height}')
+    data = _checked_bytes(message, height * 3 // 2, width)
+    planes: Pixels = np.ndarray((height * 3 // 2, width), np.uint8, data, strides=(step, 1))
+    return np.asarray(cv2.cvtColor(planes, _SEMI_PLANAR[message.encoding]), np.uint8)
+
+
+def _convert(image: NDArray[Any], message: Any, encoding: _Encoding) -> NDArray[Any]:
+    """Colour conversion by the library at hand, of an image that is contiguous and of native byte order."""
+    plain = SimpleNamespace(
+        height=image.shape[0],
+        width=image.shape[1],
+        encoding=encoding.alias or message.encoding,
+        is_bigendian=int(sys.byteorder == 'big'),
+        step=image.shape[1] * encoding.channels * image.itemsize,
+        data=np.ascontiguousarray(image).tobytes(),
+    )
+    _, convert = image_converter()
+    try:
+        return convert(plain, encoding.target)
+    except Exception as error:
+        # The converters raise what their C++ raises; whatever it is, this message is what could not be converted.
+        raise DecodeError(f'encoding {message.encoding} could not be converted: {error}') from error
+
+
+@functools.cache
+def image_converter() -> tuple[str, Callable[[Any, str], NDArray[Any]]]:
+    """The library for the uncommon encodings: its name, and a call from (message, encoding) to pixels.
+
+    `cv_bridge` where it imports, else `rosbags-image`. An installed cv_bridge may fail to import: one built for
+    NumPy 1 beside NumPy 2 raises ImportError or AttributeError, or the C API's own SystemError.
+
+    Raises:
+        DecodeError: when neither is installed.
+    """
+    if importlib.util.find_spec('cv_bridge') is not None:
+        try:
+            from cv_bridge import CvBridge
+
+            bridge = CvBridge()
+            return 'cv_bridge', lambda message, target: bridge.imgmsg_to_cv2(message, target)
+        except Exception as error:
+            logging.getLogger(__name__).warning('cv_bridge is installed but does not import: %s', error)
+    try:
+        from rosbags.image import message_to_cvimage
+    except ImportError:
+        raise DecodeError(
+            'this encoding needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip install)'
+        ) from None
+    return 'rosbags-image', lambda message, target: message_to_cvimage(message, target)
+
+
+def _decompress(message: Any) -> Pixels:
+    """JPEG or PNG to uint8 [H,W,3] BGR; truncated data is refused, because OpenCV 4 fills the rest with grey."""
+    data = bytes(memoryview(message.data).cast('B'))
+    if any(word in message.format for word in ('16UC1', '32FC1', 'compressedDepth')):
+        raise DecodeError(f'format {message.format!r} is a depth image; remap the camera to its colour topic')
+    if data.startswith(_JPEG_MAGIC):
+        kind, complete = 'JPEG', data.rfind(_JPEG_END) > data.rfind(_JPEG_START_OF_SCAN)
+    elif data.startswith(_PNG_MAGIC):
+        kind, complete = 'PNG', _PNG_END in data[-16:]
+    else:
+        raise DecodeError(f'format {message.format!r}: the data is neither JPEG nor PNG ({len(data)} bytes)')
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if complete else None
+    if image is None:
+        raise DecodeError(f'the {kind} data is truncated or damaged ({len(data)} bytes)')
+    return np.asarray(image, np.uint8)

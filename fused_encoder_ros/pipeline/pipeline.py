@@ -1,0 +1,125 @@
+"""Messages in, sets out: decode, synchronise and count, the same for DDS and for bags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fused_encoder_ros.errors import DecodeError
+from fused_encoder_ros.pipeline.data import (
+    JOINTS,
+    Drop,
+    Frame,
+    Observation,
+    Outcome,
+    Reason,
+    Reject,
+    stamp_to_ns,
+)
+from fused_encoder_ros.pipeline.images import ImageDecoder
+from fused_encoder_ros.pipeline.joints import JointReader
+from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
+from fused_encoder_ros.spec import ObservationSpec
+
+
+@dataclass
+class Counts:
+    """What became of the messages.
+
+    `anchors` equals `sets` plus the sum of `drops` plus the anchors that still wait.
+
+    Attributes:
+        messages: messages that came in, by source.
+        anchors: frames of the anchor camera that came in.
+        sets: observations that came out.
+        drops: anchor frames without a set, by `Drop.key`.
+        rejects: other messages that could not be used, by `source: reason`.
+    """
+
+    messages: Counter[str] = field(default_factory=Counter)
+    anchors: int = 0
+    sets: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        if isinstance(outcome, Observation):
+            self.sets += 1
+        elif isinstance(outcome, Drop):
+            self.drops[outcome.key] += 1
+        else:
+            self.rejects[f'{outcome.stream}: {outcome.reason}'] += 1
+
+
+class Pipeline:
+    """Feed it messages in the order they arrived; it answers with what each one decided.
+
+    Args:
+        spec: what the encoder must be fed.
+        options: how sets are matched.
+        untyped_color_order: see `ImageDecoder`.
+    """
+
+    def __init__(self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '') -> None:
+        self.spec = spec
+        self.options = options
+        self.counts = Counts()
+        self.sources = (*spec.cameras, JOINTS)
+        self._decoder = ImageDecoder(spec.image_size, spec.interpolation, untyped_color_order)
+        self._joint_reader = JointReader(spec.joint_names)
+        self._sync = Synchroniser(spec, options)
+
+    @property
+    def pending(self) -> int:
+        """Number of anchor frames not yet decided."""
+        return self._sync.pending
+
+    @property
+    def buffered(self) -> int:
+        """Number of frames and joint positions held."""
+        return self._sync.buffered
+
+    def push(self, source: str, message: Any) -> list[Outcome]:
+        """Take one message of a source: a camera of the spec, or `JOINTS`.
+
+        Bad messages never raise: they come back as a Drop (anchor) or a Reject (any other), with the reason.
+        """
+        self.counts.messages[source] += 1
+        if source == self.options.anchor:
+            self.counts.anchors += 1
+        try:
+            outcomes = self._push_joints(message) if source == JOINTS else self._push_image(source, message)
+        except DecodeError as error:
+            stamp_ns = stamp_to_ns(message.header.stamp)
+            kind = Drop if source == self.options.anchor else Reject
+            outcomes = [kind(stamp_ns, source, Reason.UNDECODABLE, str(error))]
+        return self._counted(outcomes)
+
+    def finish(self) -> list[Outcome]:
+        """The stream ends here: anchors that still wait are dropped, since a live node would still wait too."""
+        return self._counted(self._sync.flush(Reason.END_OF_STREAM, 'the stream ended before the set was complete'))
+
+    def reset(self) -> list[Outcome]:
+        """Forget everything buffered, as after a jump of the clock."""
+        return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
+
+    def _push_image(self, camera: str, message: Any) -> list[Outcome]:
+        pixels = self._decoder.decode(message)
+        return self._sync.push_frame(camera, Frame(stamp_to_ns(message.header.stamp), pixels))
+
+    def _push_joints(self, message: Any) -> list[Outcome]:
+        sample = self._joint_reader.read(message)
+        outcomes = self._sync.push_joints(sample)
+        if np.isnan(sample.positions).any() and (bad := self._joint_reader.not_finite(message)):
+            detail = f'position is NaN or infinite: {", ".join(bad)}'
+            outcomes.append(Reject(sample.stamp_ns, JOINTS, Reason.UNDECODABLE, detail))
+        return outcomes
+
+    def _counted(self, outcomes: list[Outcome]) -> list[Outcome]:
+        for outcome in outcomes:
+            self.counts.add(outcome)
+        return outcomes

@@ -1,0 +1,32 @@
+"""Entry point of the node. Imports nothing heavy before signals are handled: torch takes seconds to import."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run the node until SIGINT or SIGTERM; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        from fused_encoder_ros.ros.node import run
+
+        return run(sys.argv)
+    except KeyboardInterrupt:
+        return 0
+    except ImportError as error:
+        print(f'fused_encoder cannot start: {error}', file=sys.stderr)
+        print(
+            'Run it in the environment that has torch, torchvision and rclpy; see "On the robot" in README.md', file=sys.stderr
+        )
+        return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

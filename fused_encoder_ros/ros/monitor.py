@@ -1,0 +1,184 @@
+"""What the node knows about its own running: inputs, latencies, and why nothing comes out. No rclpy here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.ros.worker import Timing
+
+STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
+"""Stages of the latency: stamp to arrival of the anchor, arrival to the set complete, waiting for the worker, encoding,
+and from the anchor's stamp to the publishing."""
+
+_WINDOW = 1000
+_OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP)
+_LOG_INTERVAL_NS = 5_000_000_000
+
+
+class InputMonitor:
+    """Health of one source, as seen when its messages arrive.
+
+    Args:
+        source: its name.
+        log: takes (severity, text); called at most once in five seconds for a problem, and when it has gone.
+    """
+
+    def __init__(self, source: str, log: Callable[[str, str], None]) -> None:
+        self.source = source
+        self.messages = 0
+        self.rejects: Counter[str] = Counter()
+        self.problem = ''
+        self.last_arrival_ns: int | None = None
+        self._arrivals: deque[int] = deque(maxlen=64)
+        self._log = log
+        self._last_log_ns: int | None = None
+        self._logged = False
+
+    def arrived(self, now_ns: int) -> None:
+        """A message came, at `time.monotonic_ns`."""
+        self.messages += 1
+        self.last_arrival_ns = now_ns
+        self._arrivals.append(now_ns)
+
+    def judged(self, outcomes: Sequence[Outcome], now_ns: int) -> None:
+        """The outcomes of the message that came."""
+        faults = [o for o in outcomes if isinstance(o, (Drop, Reject)) and o.stream == self.source and o.reason in _OWN_FAULTS]
+        if not faults:
+            if self._logged:
+                self._log('info', f'{self.source}: usable again')
+            self.problem, self._logged = '', False
+            return
+        self.rejects[str(faults[0].reason)] += 1
+        self.problem = faults[0].detail
+        if not self._logged and (self._last_log_ns is None or now_ns - self._last_log_ns >= _LOG_INTERVAL_NS):
+            self._log('warn', f'{self.source}: {self.problem}')
+            self._logged, self._last_log_ns = True, now_ns
+
+    def rate_hz(self, now_ns: int) -> float | None:
+        """Arrival rate over the last messages; falls when they stop. None before the second."""
+        if len(self._arrivals) < 2:
+            return None
+        return len(self._arrivals) / max((now_ns - self._arrivals[0]) / 1e9, 1e-9)
+
+    def age_s(self, now_ns: int) -> float | None:
+        """Seconds since the last message; None before the first."""
+        return None if self.last_arrival_ns is None else (now_ns - self.last_arrival_ns) / 1e9
+
+
+class Latencies:
+    """The latest latencies by stage, milliseconds. Written by the worker, read by the executor."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._windows: dict[str, deque[float]] = {stage: deque(maxlen=_WINDOW) for stage in STAGES}
+
+    def add(self, latency_ms: Mapping[str, float]) -> None:
+        """Take the stages of one set."""
+        with self._lock:
+            for stage, value in latency_ms.items():
+                self._windows[stage].append(value)
+
+    def percentiles(self) -> dict[str, tuple[float, float, float] | None]:
+        """p50, p95 and p99 by stage; None before the first set."""
+        with self._lock:
+            windows = {stage: np.array(window) for stage, window in self._windows.items()}
+        answer: dict[str, tuple[float, float, float] | None] = {}
+        for stage, window in windows.items():
+            if window.size:
+                p50, p95, p99 = np.percentile(window, [50, 95, 99]).tolist()
+                answer[stage] = (p50, p95, p99)
+            else:
+                answer[stage] = None
+        return answer
+
+
+class ArrivalClock:
+    """Remembers when each anchor frame arrived, to tell the stages of its latency."""
+
+    def __init__(self) -> None:
+        self._arrivals: dict[int, tuple[int, float]] = {}
+
+    def arrived(self, stamp_ns: int, now_ns: int, clock_ns: int) -> None:
+        """An anchor frame came at `time.monotonic_ns` and at the ROS clock's time."""
+        self._arrivals[stamp_ns] = now_ns, (clock_ns - stamp_ns) / 1e6
+        while len(self._arrivals) > 1024:
+            del self._arrivals[next(iter(self._arrivals))]
+
+    def stages(self, feature: Feature, timing: Timing, clock_ns: int) -> dict[str, float]:
+        """Latency in milliseconds by stage, of a feature that is about to be published."""
+        stages = {
+            'queue': (timing.taken_ns - timing.posted_ns) / 1e6,
+            'encode': (timing.encoded_ns - timing.taken_ns) / 1e6,
+            'total': (clock_ns - feature.stamp_ns) / 1e6,
+        }
+        if arrival := self._arrivals.pop(feature.stamp_ns, None):
+            arrived_ns, transport_ms = arrival
+            stages |= {'transport': transport_ms, 'wait': (timing.posted_ns - arrived_ns) / 1e6}
+        return stages
+
+
+class Tally:
+    """What became of every anchor frame, from the pipeline's outcomes and the worker's.
+
+    Each counter has one writing thread: `published` and `faults` the worker's, the others the executor's.
+    """
+
+    def __init__(self) -> None:
+        self.anchors = 0
+        self.published = 0
+        self.drops: Counter[str] = Counter()
+        self.faults = 0
+        self.last_feature_ns: int | None = None
+        self.last_detail = ''
+        self._skews: deque[Mapping[str, int]] = deque(maxlen=_WINDOW)
+
+    def matched(self, observation: Observation) -> None:
+        """A set was complete."""
+        self._skews.append(observation.skew_ns)
+
+    def dropped(self, drop: Drop) -> None:
+        """An anchor gave no set."""
+        self.drops[drop.key] += 1
+        self.last_detail = drop.detail
+
+    def all_drops(self) -> dict[str, int]:
+        """Drops by reason, the worker's included."""
+        return {**self.drops, **({str(Reason.ENCODER_FAULT): self.faults} if self.faults else {})}
+
+    def worst_skew_ms(self) -> dict[str, float]:
+        """The largest skew of each source over the last sets."""
+        worst: dict[str, float] = {}
+        for skews in self._skews:
+            for source, skew in skews.items():
+                worst[source] = max(worst.get(source, 0.0), abs(skew) / 1e6)
+        return worst
+
+
+class SilenceWatch:
+    """Says once, in one line, why no set comes out, and when sets come again."""
+
+    def __init__(self, silence_s: float, log: Callable[[str, str], None]) -> None:
+        self._silence_s = silence_s
+        self._log = log
+        self._since_ns = time.monotonic_ns()
+        self._said = ''
+
+    def check(self, last_feature_ns: int | None, explain: Callable[[float], str]) -> bool:
+        """Whether it has been silent for too long; `explain` is given the seconds."""
+        now_ns = time.monotonic_ns()
+        silent_s = (now_ns - max(last_feature_ns or 0, self._since_ns)) / 1e9
+        if silent_s < self._silence_s:
+            if self._said:
+                self._log('info', 'sets are coming again')
+                self._said = ''
+            return False
+        if not self._said:
+            self._said = explain(silent_s)
+            self._log('warn', f'no set for {silent_s:.1f} s: {self._said}')
+        return True

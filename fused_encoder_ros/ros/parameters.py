@@ -1,0 +1,85 @@
+"""The parameter table as ROS parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.settings import PARAMETERS, Parameter, Settings
+
+
+class NodeParameters:
+    """Declares every parameter, and reads them back as `Settings`.
+
+    A value of the wrong type or out of range does not stop the node from starting: it is remembered and refused when
+    the node is configured, with a sentence that names the parameter and the fix.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._refused: dict[str, ConfigError] = {}
+        self.locked = False
+        for parameter in PARAMETERS:
+            self._declare(parameter)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def settings(self) -> Settings:
+        """The parameters as they stand.
+
+        Raises:
+            ConfigError: naming the parameter and the fix.
+        """
+        for error in self._refused.values():
+            raise error
+        return Settings.from_values({p.name: self._node.get_parameter_or(p.name).value for p in PARAMETERS})
+
+    def _declare(self, parameter: Parameter) -> None:
+        default: Any = RosParameter.Type.DOUBLE_ARRAY if parameter.optional_floats else parameter.default
+        override = self._node._parameter_overrides.get(parameter.name)
+        if override is not None and override.value is not None:
+            try:
+                default = parameter.check(override.value)
+            except ConfigError as error:
+                self._refused[parameter.name] = error
+        # The override is applied above, by our own check: rclpy's would end the process with a traceback.
+        try:
+            self._node.declare_parameter(parameter.name, default, _descriptor(parameter), ignore_override=True)
+        except ParameterException as error:
+            self._refused[parameter.name] = ConfigError(f'{parameter.name}: {error}')
+
+    def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
+        table = {p.name: p for p in PARAMETERS}
+        ours = [p for p in parameters if p.name in table]
+        if ours and self.locked:
+            reason = f'{ours[0].name} is read at configure: run cleanup, set it, then configure and activate'
+            return SetParametersResult(successful=False, reason=reason)
+        for parameter in ours:
+            try:
+                table[parameter.name].check(parameter.value)
+            except ConfigError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+        for parameter in ours:
+            self._refused.pop(parameter.name, None)
+        return SetParametersResult(successful=True)
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=parameter.description, read_only=parameter.read_only)
+    if parameter.choices:
+        descriptor.additional_constraints = 'one of: ' + ', '.join(repr(choice) for choice in parameter.choices)
+    if parameter.minimum is None or parameter.maximum is None:
+        return descriptor
+    if isinstance(parameter.default, float):
+        # `tolerance_ms: 20` in a parameter file is a whole number, which a parameter of fixed type double refuses.
+        descriptor.dynamic_typing = True
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum))
+        ]
+    else:
+        descriptor.integer_range = [IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum), step=1)]
+    return descriptor

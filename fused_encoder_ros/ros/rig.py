@@ -1,0 +1,91 @@
+"""The synthetic robot, live: publishes the cameras and the joints on real DDS."""
+
+from __future__ import annotations
+
+import array
+import sys
+import time
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header
+
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.synthetic import Event, Rig
+
+
+class RigNode(Node):
+    """Publishes a `Rig`'s events when they are due, stamped by the ROS clock."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__('rig', **kwargs)
+
+        def parameter(name: str, default: Any) -> Any:
+            return self.declare_parameter(name, default).value
+
+        self._rig = Rig(
+            seed=parameter('seed', 0),
+            width=parameter('width', 640),
+            height=parameter('height', 480),
+            camera_rate_hz=parameter('camera_rate_hz', 30.0),
+            joint_rate_hz=parameter('joint_rate_hz', 100.0),
+            jitter_ms=parameter('jitter_ms', 0.5),
+            camera_delay_ms=parameter('camera_delay_ms', 5.0),
+        )
+        self._duration_s = parameter('duration_s', 0.0)
+        best_effort = parameter('reliability', 'reliable') == 'best_effort'
+        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
+        self._publishers_by_source = {
+            camera: self.create_publisher(Image, f'{camera}/image', qos) for camera in self._rig.cameras
+        }
+        self._publishers_by_source[JOINTS] = self.create_publisher(JointState, JOINTS, 100)
+
+    def publish_all(self, executor: SingleThreadedExecutor) -> None:
+        """Publish until the duration is over (0 goes on for a year) or ROS shuts down."""
+        start_ns = self.get_clock().now().nanoseconds
+        start = time.monotonic_ns()
+        for event in self._rig.events(self._duration_s or 365 * 86400.0):
+            due_s = (event.publish_ns - (time.monotonic_ns() - start)) / 1e9
+            if due_s > 0:
+                time.sleep(due_s)
+            if not rclpy.ok():
+                return
+            self._publishers_by_source[event.source].publish(self._message(event, start_ns))
+            executor.spin_once(timeout_sec=0)
+
+    def _message(self, event: Event, start_ns: int) -> Image | JointState:
+        sec, nanosec = divmod(start_ns + event.stamp_ns, 1_000_000_000)
+        header = Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=event.source)
+        if event.source == JOINTS:
+            names, positions = self._rig.message_joint_names, self._rig.message_positions(event.stamp_ns)
+            return JointState(header=header, name=names, position=positions)
+        pixels = self._rig.image(event.source, event.stamp_ns, event.number)
+        height, width, channels = pixels.shape
+        data = array.array('B', pixels.tobytes())
+        return Image(header=header, height=height, width=width, encoding='rgb8', step=width * channels, data=data)
+
+
+def main() -> int:
+    """Run the rig; returns the exit code."""
+    rclpy.init(args=sys.argv)
+    node = RigNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        node.publish_all(executor)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

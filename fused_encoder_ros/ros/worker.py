@@ -1,0 +1,103 @@
+"""The thread that encodes, and the one-slot mailbox through which observations reach it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fused_encoder_ros.model import Model
+from fused_encoder_ros.pipeline.data import Feature, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When a set reached the worker's stages, `time.monotonic_ns`."""
+
+    posted_ns: int
+    taken_ns: int
+    encoded_ns: int
+
+
+class Mailbox:
+    """Holds one observation; a newer one takes its place, so no queue can grow."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._slot: tuple[Observation, int] | None = None
+        self._closed = False
+
+    def post(self, observation: Observation) -> Observation | None:
+        """Put an observation in; returns the one whose place it took."""
+        with self._condition:
+            loser, self._slot = self._slot, (observation, time.monotonic_ns())
+            self._condition.notify()
+        return loser[0] if loser else None
+
+    def take(self) -> tuple[Observation, int] | None:
+        """Wait for an observation and when it was posted; None once closed."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed or self._slot is not None)
+            if self._closed:
+                return None
+            item, self._slot = self._slot, None
+        return item
+
+    def close(self) -> Observation | None:
+        """Let the taker go; returns the observation that was still inside."""
+        with self._condition:
+            self._closed = True
+            loser, self._slot = self._slot, None
+            self._condition.notify_all()
+        return loser[0] if loser else None
+
+
+class EncodeWorker:
+    """Encodes what is posted, one set at a time, on its own thread.
+
+    Args:
+        model: the encoder.
+        on_feature: called on the worker's thread with each feature.
+        on_fault: called on the worker's thread with a set that gave no feature, and why.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        on_feature: Callable[[Feature, Timing], None],
+        on_fault: Callable[[Observation, str], None],
+    ) -> None:
+        self._model = model
+        self._on_feature = on_feature
+        self._on_fault = on_fault
+        self._mailbox = Mailbox()
+        self._thread = threading.Thread(target=self._run, name='encode', daemon=True)
+        self._thread.start()
+
+    def post(self, observation: Observation) -> Observation | None:
+        """Hand over an observation; returns the one that it superseded."""
+        return self._mailbox.post(observation)
+
+    def stop(self) -> Observation | None:
+        """End the thread after the set it is at; returns the observation that was left behind."""
+        left = self._mailbox.close()
+        self._thread.join()
+        return left
+
+    def _run(self) -> None:
+        while (item := self._mailbox.take()) is not None:
+            observation, posted_ns = item
+            taken_ns = time.monotonic_ns()
+            try:
+                values = self._model.encode(observation.images[np.newaxis], observation.joints[np.newaxis])[0]
+            except Exception as error:
+                # Whatever the engine raises, the thread must live on: the next set may succeed.
+                self._on_fault(observation, f'the engine failed: {type(error).__name__}: {error}')
+                continue
+            if not np.isfinite(values).all():
+                self._on_fault(observation, 'the feature holds NaN or infinity')
+                continue
+            self._on_feature(Feature(values, observation), Timing(posted_ns, taken_ns, time.monotonic_ns()))

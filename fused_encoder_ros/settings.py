@@ -1,0 +1,263 @@
+"""Every parameter of the package, once: the node declares them, the bag tools read the same YAML, the README lists them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.model.checkpoint import DESIGNS
+from fused_encoder_ros.model.model import ModelOptions
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.pipeline.sync import SyncOptions
+from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS, ObservationSpec
+
+NODE_NAME = 'fused_encoder'
+
+Value = bool | int | float | str | list[str] | list[float] | None
+
+COMPRESSED_SUFFIX = '/compressed'
+
+_OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_service')
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One ROS parameter.
+
+    Attributes:
+        name: as in YAML; a dot is a level.
+        default: its value when nothing is said; its type is the parameter's type.
+        description: what it does, for `ros2 param describe` and the README.
+        minimum, maximum: inclusive range of a number.
+        choices: the allowed strings; empty allows any.
+        read_only: cannot be changed once the node runs.
+        optional_floats: a list of numbers that may stay unset (`default` is then None).
+    """
+
+    name: str
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+    optional_floats: bool = False
+
+    def check(self, value: Any) -> Value:
+        """The value in the parameter's type.
+
+        Raises:
+            ConfigError: naming the parameter, the value and the fix.
+        """
+        if self.optional_floats:
+            return None if value is None or len(list(value)) == 0 else [self._number(item) for item in value]
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise ConfigError(f'{self.name}: {value!r} is not a truth value; use true or false')
+            return value
+        if isinstance(self.default, int):
+            return int(self._number(value, whole=True))
+        if isinstance(self.default, float):
+            return self._number(value)
+        if isinstance(self.default, list):
+            items = [value] if isinstance(value, str) else list(value)
+            if not all(isinstance(item, str) for item in items):
+                raise ConfigError(f'{self.name}: {value!r} is not a list of names')
+            return items
+        if not isinstance(value, str):
+            raise ConfigError(f'{self.name}: {value!r} is not a string; put it in quotes')
+        if self.choices and value not in self.choices:
+            raise ConfigError(f'{self.name}: {value!r} is unknown; use one of {list(self.choices)}')
+        return value
+
+    def _number(self, value: Any, whole: bool = False) -> float:
+        kind = 'a whole number' if whole else 'a number'
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+            raise ConfigError(f'{self.name}: {value!r} is not {kind}')
+        if self.minimum is not None and value < self.minimum:
+            raise ConfigError(f'{self.name}: {value} is too small; use at least {self.minimum:g}')
+        if self.maximum is not None and value > self.maximum:
+            raise ConfigError(f'{self.name}: {value} is too large; use at most {self.maximum:g}')
+        return value if whole else float(value)
+
+
+def _topic(source: str, default: str) -> Parameter:
+    return Parameter(f'topics.{source}', default, f'topic of {source}; a remapping works too')
+
+
+PARAMETERS = (
+    Parameter('autostart', True, 'configure and activate at start; false leaves that to a lifecycle manager', read_only=True),
+    *(_topic(camera, f'{camera}/image') for camera in CAMERAS),
+    _topic(JOINTS, 'joint_states'),
+    Parameter(
+        'image_transport',
+        'raw',
+        'raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage under TOPIC/compressed. '
+        'A single camera is compressed when its own topic ends with /compressed',
+        choices=('raw', 'compressed'),
+    ),
+    Parameter(
+        'reliability',
+        'auto',
+        'QoS of the inputs. auto: reliable when every publisher is, else best effort',
+        choices=('auto', 'reliable', 'best_effort'),
+    ),
+    Parameter('image_depth', 5, 'QoS queue depth of each camera, messages', 1, 1000),
+    Parameter('joint_depth', 200, 'QoS queue depth of joint_states, messages', 1, 10000),
+    Parameter('checkpoint', '', 'path of an encoder state dict; empty runs a seeded random encoder'),
+    Parameter('design', 'auto', 'encoder design; auto takes what the checkpoint holds', choices=('auto', *DESIGNS)),
+    Parameter('seed', 0, 'seed of the random encoder that runs without a checkpoint', 0, 2**31 - 1),
+    Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where it is usable'),
+    Parameter('threads', 2, 'CPU threads of the encoder; the number changes the last bits of a feature', 1, 256),
+    Parameter('cameras', list(CAMERAS), 'channel order of the stacked image, as in training'),
+    Parameter('image_size', 84, 'side of the square each camera is resized to, pixels', 8, 1024),
+    Parameter('interpolation', 'linear', "OpenCV's resize method, as in training", choices=INTERPOLATIONS),
+    Parameter('pixel_divisor', 255.0, 'pixels are divided by this', 1e-6, 1e6),
+    Parameter('pixel_mean', None, 'mean by channel after the division, 3 or 9 values; unset: none', optional_floats=True),
+    Parameter('pixel_std', None, 'standard deviation by channel; goes with pixel_mean', optional_floats=True),
+    Parameter('joint_names', list(DEFAULT_JOINT_NAMES), "the joints, in the order of the encoder's input"),
+    Parameter('joint_mean', None, 'mean of each joint, rad or m; unset: joints stay raw', optional_floats=True),
+    Parameter('joint_std', None, 'standard deviation of each joint; goes with joint_mean', optional_floats=True),
+    Parameter(
+        'untyped_color_order',
+        '',
+        'what 8UC3 and 8UC4 images hold: rgb or bgr; empty refuses them',
+        choices=('', 'rgb', 'bgr'),
+    ),
+    Parameter('anchor', 'global', 'the camera whose every frame asks for a set', choices=CAMERAS),
+    Parameter('tolerance_ms', 20.0, 'largest skew of a follower camera to the anchor', 0.0, 10000.0),
+    Parameter(
+        'camera_period_ms',
+        0.0,
+        'declared frame period of the followers: an earlier frame within half of it is taken at once; 0 waits for the next',
+        0.0,
+        10000.0,
+    ),
+    Parameter(
+        'max_wait_ms', 200.0, 'an anchor gives up on silent streams when a newer anchor is this much later', 1.0, 60000.0
+    ),
+    Parameter('joint_max_age_ms', 100.0, 'joints rest on samples no further than this from the anchor', 1.0, 60000.0),
+    Parameter('horizon_s', 1.0, 'how long frames are kept; a stamp this far backwards is a jump of the clock', 0.05, 60.0),
+    Parameter('silence_s', 3.0, 'after this long without a set the log says why', 0.5, 3600.0),
+)
+
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All parameters, checked and in the units of the code.
+
+    Attributes:
+        values: the checked value of every parameter, by name.
+        topics: topic of each source (the cameras of the spec, and `JOINTS`), with its transport's suffix.
+        spec, sync, model: what the rooms of the package take.
+    """
+
+    values: Mapping[str, Any]
+    topics: Mapping[str, str]
+    spec: ObservationSpec
+    sync: SyncOptions
+    model: ModelOptions
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Settings:
+        """Check values by parameter name; what is absent keeps its default.
+
+        Raises:
+            ConfigError: naming the parameter and the fix.
+        """
+        for name in values:
+            if name not in _BY_NAME:
+                raise ConfigError(f'{name}: there is no such parameter; known are {", ".join(sorted(_BY_NAME))}')
+        checked = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
+
+        def floats(name: str) -> tuple[float, ...] | None:
+            return None if checked[name] is None else tuple(checked[name])
+
+        def nanoseconds(name: str, unit_ns: int) -> int:
+            return round(checked[name] * unit_ns)
+
+        spec = ObservationSpec(
+            cameras=tuple(checked['cameras']),
+            image_size=checked['image_size'],
+            interpolation=checked['interpolation'],
+            pixel_divisor=checked['pixel_divisor'],
+            pixel_mean=floats('pixel_mean'),
+            pixel_std=floats('pixel_std'),
+            joint_names=tuple(checked['joint_names']),
+            joint_mean=floats('joint_mean'),
+            joint_std=floats('joint_std'),
+        )
+        sync = SyncOptions(
+            anchor=checked['anchor'],
+            tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
+            camera_period_ns=nanoseconds('camera_period_ms', 1_000_000),
+            max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),
+            joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
+            horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
+        )
+        model = ModelOptions(**{name: checked[name] for name in ('checkpoint', 'design', 'seed', 'device', 'threads')})
+        return cls(checked, _topics(checked), spec, sync, model)
+
+
+def _topics(values: Mapping[str, Any]) -> dict[str, str]:
+    topics = {source: values[f'topics.{source}'] for source in (*CAMERAS, JOINTS)}
+    for source, topic in topics.items():
+        if not topic:
+            raise ConfigError(f'topics.{source}: the topic is empty; name one')
+    if values['image_transport'] == 'compressed':
+        for camera in CAMERAS:
+            if not topics[camera].endswith(COMPRESSED_SUFFIX):
+                topics[camera] += COMPRESSED_SUFFIX
+    return topics
+
+
+def is_compressed(topic: str) -> bool:
+    """Whether a camera topic carries CompressedImage, by the naming of image_transport."""
+    return topic.endswith(COMPRESSED_SUFFIX)
+
+
+def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME) -> dict[str, Any]:
+    """Read the node's parameters out of a ROS parameter file, as flat names.
+
+    Sections `/**`, the node's name and the node's name in any namespace count; other nodes' sections are left out, and
+    so are the parameters that every ROS node has (`use_sim_time`, `qos_overrides`).
+
+    Raises:
+        ConfigError: when the file cannot be read or is no parameter file.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{node_name}: ros__parameters:"')
+    found: dict[str, Any] = {}
+    matched = False
+    for section, body in content.items():
+        if str(section).split('/')[-1] in ('**', node_name):
+            if not isinstance(body, dict) or not isinstance(body.get('ros__parameters'), dict):
+                raise ConfigError(f'parameter file {path}: section {section} has no ros__parameters')
+            matched = True
+            _flatten(body['ros__parameters'], '', found)
+    if not matched:
+        raise ConfigError(f'parameter file {path} has no section for {node_name}; it has {list(content)}')
+    return {name: value for name, value in found.items() if name.split('.')[0] not in _OF_EVERY_NODE}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f'{prefix}{key}.', into)
+        else:
+            into[f'{prefix}{key}'] = value

@@ -1,0 +1,109 @@
+"""ObservationSpec: what the encoder must be fed.
+
+The one contract that the node, the bag tools and the checkpoint all read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fused_encoder_ros.errors import ConfigError
+
+CAMERAS = ('left_wrist', 'right_wrist', 'global')
+"""The three cameras, in the channel order of the training code: left 0-2, right 3-5, global 6-8."""
+
+INTERPOLATIONS = ('nearest', 'linear', 'area', 'cubic')
+
+JOINT_STD_EPSILON = 1e-6
+"""The training code standardises joints as (x - mean) / (std + 1e-6)."""
+
+_ARMS = ('left', 'right')
+DEFAULT_JOINT_NAMES = tuple(name for arm in _ARMS for name in (*(f'{arm}_joint_{i}' for i in range(1, 8)), f'{arm}_gripper'))
+"""Sixteen joints: seven and a gripper a side."""
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """How raw camera and joint messages become the encoder's input.
+
+    Attributes:
+        cameras: channel order of the stacked image, a permutation of `CAMERAS`.
+        image_size: side S of the square each camera is resized to, pixels.
+        interpolation: resize method, one of `INTERPOLATIONS` (OpenCV's INTER_* of that name).
+        pixel_divisor: uint8 pixels are divided by this before the mean and std.
+        pixel_mean: per-channel mean after the division: 3 values (for each camera alike) or 9.
+        pixel_std: per-channel standard deviation after the division: 3 values or 9.
+        joint_names: the J joints, in the order of the encoder's input.
+        joint_mean: mean of each joint in its own unit (rad or m); None leaves joints raw.
+        joint_std: standard deviation of each joint; goes with `joint_mean`.
+
+    Raises:
+        ConfigError: when a field is not usable; the text names the field.
+    """
+
+    cameras: tuple[str, ...] = CAMERAS
+    image_size: int = 84
+    interpolation: str = 'linear'
+    pixel_divisor: float = 255.0
+    pixel_mean: tuple[float, ...] | None = None
+    pixel_std: tuple[float, ...] | None = None
+    joint_names: tuple[str, ...] = DEFAULT_JOINT_NAMES
+    joint_mean: tuple[float, ...] | None = None
+    joint_std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(self.cameras) != sorted(CAMERAS):
+            raise ConfigError(
+                f'cameras: {list(self.cameras)} must name each of {list(CAMERAS)} once, '
+                'in the channel order that the encoder was trained with'
+            )
+        if not 8 <= self.image_size <= 1024:
+            raise ConfigError(f'image_size: {self.image_size} is not within 8 to 1024 pixels')
+        if self.interpolation not in INTERPOLATIONS:
+            raise ConfigError(f'interpolation: {self.interpolation!r} is unknown; use one of {list(INTERPOLATIONS)}')
+        if not (math.isfinite(self.pixel_divisor) and self.pixel_divisor > 0):
+            raise ConfigError(f'pixel_divisor: {self.pixel_divisor} must be a positive number')
+        if not self.joint_names or len(set(self.joint_names)) != len(self.joint_names):
+            raise ConfigError('joint_names: name each joint once, and at least one')
+        self._check_statistics('pixel', (3, 3 * len(self.cameras)))
+        self._check_statistics('joint', (len(self.joint_names),))
+
+    def _check_statistics(self, kind: str, lengths: tuple[int, ...]) -> None:
+        mean: tuple[float, ...] | None = getattr(self, f'{kind}_mean')
+        std: tuple[float, ...] | None = getattr(self, f'{kind}_std')
+        if (mean is None) != (std is None):
+            raise ConfigError(f'{kind}_mean and {kind}_std go together: set both or neither')
+        if mean is None or std is None:
+            return
+        if len(mean) not in lengths or len(std) != len(mean):
+            expected = ' or '.join(str(n) for n in lengths)
+            raise ConfigError(f'{kind}_mean has {len(mean)} values and {kind}_std {len(std)}; expected {expected} each')
+        if not all(map(math.isfinite, (*mean, *std))) or min(std) < 0:
+            raise ConfigError(f'{kind}_mean and {kind}_std must be finite, and {kind}_std not negative')
+        if kind == 'pixel' and min(std) == 0:
+            raise ConfigError('pixel_std must be greater than zero')
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the stacked image: three a camera."""
+        return 3 * len(self.cameras)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain JSON and YAML values; `from_dict` reads it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ObservationSpec:
+        """Build a spec from plain values; a field that is absent keeps its default.
+
+        Raises:
+            ConfigError: on an unknown field or an unusable value.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f'observation spec: unknown field {unknown[0]!r}; known are {sorted(known)}')
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+package_name = 'fused_encoder_ros'
+
+# colcon builds out of the source folder, so patterns are resolved beside this file.
+here = Path(__file__).parent
+
+
+def installed(folder: str) -> tuple[str, list[str]]:
+    return f'share/{package_name}/{folder}', sorted(
+        f'{folder}/{path.name}' for path in (here / folder).iterdir() if path.suffix in ('.py', '.yaml', '.xml')
+    )
+
+
+setup(
+    name=package_name,
+    version='0.1.0',
+    description='Three cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
+    license='Apache-2.0',
+    packages=find_packages(include=[package_name, f'{package_name}.*']),
+    package_data={package_name: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
+        (f'share/{package_name}', ['package.xml']),
+        installed('launch'),
+        installed('config'),
+    ],
+    python_requires='>=3.10',
+    # On a robot everything comes from package.xml; older setuptools would look for PyPI names at each start.
+    install_requires=['setuptools'],
+    extras_require={
+        'desk': [
+            'matplotlib',
+            'numpy',
+            'opencv-python-headless',
+            'pyarrow',
+            'pyyaml',
+            'rosbags',
+            'rosbags-image',
+            'torch',
+            'torchvision',
+            'tqdm',
+        ],
+        # colcon runs pytest only where this names it.
+        'test': ['pytest'],
+    },
+    entry_points={
+        'console_scripts': [
+            'fused_encoder = fused_encoder_ros.ros.main:main',
+            'rig = fused_encoder_ros.ros.rig:main',
+            'fused-encoder = fused_encoder_ros.cli:main',
+        ],
+    },
+    zip_safe=True,
+)

@@ -177,7 +177,7 @@ class Settings:
         for name in values:
             if name not in _BY_NAME:
                 raise ConfigError(f'{name}: there is no such parameter; known are {", ".join(sorted(_BY_NAME))}')
-        checked = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
+        checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
 
         def floats(name: str) -> tuple[float, ...] | None:
             return None if checked[name] is None else tuple(checked[name])

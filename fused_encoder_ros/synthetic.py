@@ -94,8 +94,8 @@ class Rig:
 
     def _background(self, camera: str) -> NDArray[np.uint8]:
         rows = np.linspace(0.55, 1.25, self.height)[:, np.newaxis, np.newaxis]
-        image = np.ascontiguousarray(np.broadcast_to(rows * _TINTS[camera], (self.height, self.width, 3)))
-        image = np.clip(image, 0, 255).astype(np.uint8)
+        shades = np.broadcast_to(rows * _TINTS[camera], (self.height, self.width, 3))
+        image: NDArray[np.uint8] = np.clip(shades, 0, 255).astype(np.uint8)
         step = self.height // 8
         for x in range(0, self.width, step):
             cv2.line(image, (x, self.height // 2), (2 * x - self.width // 2, self.height), (225, 225, 225), 1, cv2.LINE_AA)

@@ -79,10 +79,8 @@ def read_dimensions(state: Mapping[str, Tensor], source: str) -> Dimensions:
     """
     design = next((name for name, key in _TELLTALE.items() if key in state), None)
     if design is None:
-        some = ', '.join(sorted(state)[:3])
-        raise CheckpointError(
-            f'checkpoint: {source} is of neither design: it has no {" and no ".join(_TELLTALE.values())} (its keys begin: {some})'
-        )
+        some, missing = ', '.join(sorted(state)[:3]), ' and no '.join(_TELLTALE.values())
+        raise CheckpointError(f'checkpoint: {source} is of neither design: it has no {missing} (its keys begin: {some})')
     try:
         return Dimensions(
             design=design,

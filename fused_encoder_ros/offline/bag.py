@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rosbags.highlevel import AnyReader
@@ -26,7 +26,7 @@ IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
-_BAG_VERSION = 8
+_BAG_VERSION: Literal[8] = 8
 """Of rosbag2's metadata: the oldest that rosbags writes, so that older distributions read it too."""
 
 

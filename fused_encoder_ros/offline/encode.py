@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -188,7 +188,7 @@ def check_distinct_names(paths: list[Path]) -> None:
 class _FeatureBagSink:
     """Writes the two output topics of the node into a bag."""
 
-    TOPICS = {f'/{NODE_NAME}/{name}': TYPES[name] for name in (FEATURE_TOPIC, STAMPED_TOPIC)}
+    TOPICS: ClassVar = {f'/{NODE_NAME}/{name}': TYPES[name] for name in (FEATURE_TOPIC, STAMPED_TOPIC)}
 
     def __init__(self, writer: BagWriter, model: Model) -> None:
         self._writer = writer

@@ -88,7 +88,8 @@ class Input(SimpleFilter):
         expected = f'{self._type.__module__.split(".")[0]}/msg/{self._type.__name__}'
         for publisher in publishers:
             if publisher.topic_type != expected:
-                return f'the publisher sends {publisher.topic_type}, not {expected}: check topics.{self.source} and image_transport'
+                fix = f'check topics.{self.source} and image_transport'
+                return f'the publisher sends {publisher.topic_type}, not {expected}: {fix}'
             offered = publisher.qos_profile.reliability
             if self._reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
                 return 'QoS incompatible: publisher best_effort, we reliable; set reliability to auto or best_effort'

@@ -38,6 +38,7 @@ class RigNode(Node):
             camera_delay_ms=parameter('camera_delay_ms', 5.0),
         )
         self._duration_s = parameter('duration_s', 0.0)
+        self._wait_s = parameter('wait_for_listeners_s', 0.0)
         best_effort = parameter('reliability', 'reliable') == 'best_effort'
         reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
@@ -48,6 +49,7 @@ class RigNode(Node):
 
     def publish_all(self, executor: SingleThreadedExecutor) -> None:
         """Publish until the duration is over (0 goes on for a year) or ROS shuts down."""
+        self._wait_for_listeners(executor)
         start_ns = self.get_clock().now().nanoseconds
         start = time.monotonic_ns()
         for event in self._rig.events(self._duration_s or 365 * 86400.0):
@@ -58,6 +60,13 @@ class RigNode(Node):
                 return
             self._publishers_by_source[event.source].publish(self._message(event, start_ns))
             executor.spin_once(timeout_sec=0)
+
+    def _wait_for_listeners(self, executor: SingleThreadedExecutor) -> None:
+        deadline = time.monotonic() + self._wait_s
+        while time.monotonic() < deadline and rclpy.ok():
+            if all(publisher.get_subscription_count() for publisher in self._publishers_by_source.values()):
+                return
+            executor.spin_once(timeout_sec=0.05)
 
     def _message(self, event: Event, start_ns: int) -> Image | JointState:
         sec, nanosec = divmod(start_ns + event.stamp_ns, 1_000_000_000)

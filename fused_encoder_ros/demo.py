@@ -1,0 +1,172 @@
+"""`make demo`: the synthetic robot and the node as two processes on real DDS, and what came out of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
+from fused_encoder_ros.pipeline.outputs import OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
+from fused_encoder_ros.settings import NODE_NAME
+from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
+
+LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
+
+_ANCHOR = 'global'
+_START_LIMIT_S = 30.0
+
+
+def main() -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog='python -m fused_encoder_ros.demo', description=__doc__)
+    parser.add_argument('--out', type=Path, default=Path('demo_out'), help='folder for the results (default: demo_out)')
+    parser.add_argument('--duration', type=float, default=10.0, help='seconds of robot (default: 10)')
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    # A domain of its own, on this host alone, so that no robot in the building is heard or disturbed.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    if LARGE_IMAGES_PROFILE.is_file():
+        os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(LARGE_IMAGES_PROFILE))
+    recording = _record(options.duration)
+    if not recording.features:
+        print('No set came out; the lines of the node above say why.', file=sys.stderr)
+        return 1
+    _print_table(recording)
+    _write(recording, options.out)
+    return 0
+
+
+class Recording:
+    """What the node published."""
+
+    def __init__(self) -> None:
+        self.sets: dict[int, dict[str, Any]] = {}
+        self.drops: dict[int, dict[str, Any]] = {}
+        self.features: dict[int, np.ndarray] = {}
+        self.montages: dict[int, np.ndarray] = {}
+
+    def add_set(self, message: Any) -> None:
+        """Take a message of the sets topic."""
+        report = json.loads(message.data)
+        (self.drops if 'drop' in report else self.sets)[report['stamp_ns']] = report
+
+    def add_feature(self, message: Any) -> None:
+        """Take a stamped feature."""
+        self.features[_stamp_ns(message)] = np.frombuffer(message.data, '<f4')
+
+    def add_montage(self, message: Any) -> None:
+        """Take a picture of an observation, as images uint8 [S,S,9]."""
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, len(CAMERAS), -1, 3)
+        self.montages[_stamp_ns(message)] = pixels.transpose(0, 2, 1, 3).reshape(message.height, -1, 3 * len(CAMERAS))
+
+
+def _stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _record(duration_s: float) -> Recording:
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import String
+
+    recording = Recording()
+    rclpy.init()
+    recorder = rclpy.create_node('demo_recorder')
+    recorder.create_subscription(String, f'/{NODE_NAME}/{SETS_TOPIC}', recording.add_set, 100)
+    recorder.create_subscription(Image, f'/{NODE_NAME}/{STAMPED_TOPIC}', recording.add_feature, 100)
+    recorder.create_subscription(Image, f'/{NODE_NAME}/{OBSERVATION_TOPIC}', recording.add_montage, 100)
+    executor = SingleThreadedExecutor()
+    executor.add_node(recorder)
+    node = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.main'])
+    wait = f'wait_for_listeners_s:={_START_LIMIT_S}'
+    rig = subprocess.Popen(
+        [sys.executable, '-m', 'fused_encoder_ros.ros.rig', '--ros-args', '-p', f'duration_s:={duration_s}', '-p', wait]
+    )
+    print(f'starting robot and node, which then run for {duration_s:g} s ...', flush=True)
+    try:
+        while rig.poll() is None and node.poll() is None:
+            executor.spin_once(timeout_sec=0.1)
+        settled = time.monotonic() + 1.0
+        while time.monotonic() < settled:
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        for process in (node, rig):
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=10)
+        executor.shutdown()
+        recorder.destroy_node()
+        rclpy.try_shutdown()
+    return recording
+
+
+def _print_table(recording: Recording) -> None:
+    reports = [recording.sets[stamp] for stamp in sorted(recording.sets)]
+    stamps = np.array([report['stamp_ns'] for report in reports])
+    rate_hz = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) / 1e9) if len(stamps) > 1 else 0.0
+    reasons: dict[str, int] = {}
+    for report in recording.drops.values():
+        reasons[report['drop']] = reasons.get(report['drop'], 0) + 1
+    print(f'\nanchor frames  {len(reports) + len(recording.drops)}')
+    print(f'sets           {len(reports)}   ({rate_hz:.1f} a second)')
+    print(f'drops          {len(recording.drops)}   {", ".join(f"{k} {v}" for k, v in sorted(reasons.items()))}')
+    print('\nlatency (ms)       p50     p95     p99')
+    for stage in ('transport', 'wait', 'queue', 'encode', 'total'):
+        values = [report['latency_ms'][stage] for report in reports if stage in report.get('latency_ms', {})]
+        if values:
+            print(f'  {stage:<12}' + ''.join(f'{p:8.1f}' for p in np.percentile(values, [50, 95, 99])))
+    print('  total is from the anchor image\'s stamp to the publishing of its feature\n')
+
+
+def _write(recording: Recording, out: Path) -> None:
+    from fused_encoder_ros.offline.export import ParquetSink, completed, parquet_schema
+    from fused_encoder_ros.pictures import draw_features, draw_observation
+
+    stamps = sorted(recording.features.keys() & recording.sets.keys())
+    features = np.stack([recording.features[stamp] for stamp in stamps])
+    outputs = {name: out / name for name in ('features.parquet', 'observation.png', 'features.png')}
+    with completed(outputs, force=True) as files:
+        sink = ParquetSink(
+            files['features.parquet'], parquet_schema(features.shape[1], len(DEFAULT_JOINT_NAMES), {'source': 'demo'})
+        )
+        for stamp in stamps:
+            sink.write(_feature(recording, stamp))
+        sink.close()
+        shown = min(recording.montages.keys() & set(stamps), key=lambda stamp: abs(stamp - stamps[len(stamps) // 2]))
+        stamps_ns = recording.sets[shown]['stamps_ns']
+        draw_observation(files['observation.png'], recording.montages[shown], CAMERAS, stamps_ns, _ANCHOR)
+        reports = [recording.sets[stamp] for stamp in stamps]
+        draw_features(
+            files['features.png'],
+            np.array(stamps),
+            features,
+            {source: np.array([r['skew_ms'][source] for r in reports]) for source in (*CAMERAS, JOINTS) if source != _ANCHOR},
+            np.array([report['latency_ms']['total'] for report in reports]),
+            sorted(recording.drops),
+            f'{len(stamps)} fused features of {features.shape[1]} dimensions, live on DDS (random weights)',
+        )
+    for path in outputs.values():
+        print(f'wrote {path}')
+
+
+def _feature(recording: Recording, stamp: int) -> Feature:
+    report = recording.sets[stamp]
+    positions = np.array(report['joint_positions'])
+    images = np.empty((0, 0, 3 * len(CAMERAS)), np.uint8)  # a feature file holds no images
+    observation = Observation(stamp, images, positions.astype(np.float32), positions, report['stamps_ns'])
+    return Feature(recording.features[stamp], observation)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

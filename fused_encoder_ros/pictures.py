@@ -1,0 +1,107 @@
+"""Pictures of observations and features. Needs matplotlib; draws to files, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+_COLORS = {'left_wrist': '#3b75af', 'right_wrist': '#c8553d', 'global': '#3a8f5c', 'joint_states': '#8a6fb0'}
+_TEXT, _MUTED = '#222222', '#777777'
+
+
+def draw_observation(
+    path: Path, images: NDArray[np.uint8], cameras: Sequence[str], stamps_ns: Mapping[str, int], anchor: str
+) -> None:
+    """Draw one set: its views, uint8 [S,S,3*cameras], and when each source's data is from, relative to the anchor."""
+    figure = Figure(figsize=(10, 5.2), layout='constrained', facecolor='white')
+    grid = figure.add_gridspec(2, len(cameras), height_ratios=(5, 1.3))
+    size = images.shape[0]
+    for column, camera in enumerate(cameras):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(images[..., 3 * column : 3 * column + 3], interpolation='nearest')
+        axes.set_axis_off()
+        role = 'anchor' if camera == anchor else f'{_skew_ms(stamps_ns, camera, anchor):+.1f} ms'
+        axes.set_title(f'{camera}   {role}', color=_COLORS[camera], fontsize=12, fontweight='bold')
+        axes.text(
+            0.5,
+            -0.03,
+            f'stamp {stamps_ns[camera] / 1e9:.6f} s',
+            transform=axes.transAxes,
+            ha='center',
+            va='top',
+            fontsize=9,
+            color=_MUTED,
+        )
+    timeline = figure.add_subplot(grid[1, :])
+    for row, source in enumerate(reversed(list(stamps_ns))):
+        skew = _skew_ms(stamps_ns, source, anchor)
+        timeline.hlines(row, min(skew, 0), max(skew, 0), color=_COLORS[source], alpha=0.4, linewidth=4)
+        timeline.plot(skew, row, 'o', color=_COLORS[source], markersize=9)
+    timeline.set_yticks(range(len(stamps_ns)), list(reversed(list(stamps_ns))), fontsize=9)
+    timeline.set_ylim(-0.7, len(stamps_ns) - 0.3)
+    timeline.axvline(0, color=_MUTED, linewidth=1)
+    timeline.set_xlabel('time of the data relative to the anchor (ms)', fontsize=9)
+    _tidy(timeline)
+    figure.suptitle(f'One observation: {len(cameras)} cameras at {size}×{size} and the joints', fontsize=14, color=_TEXT)
+    figure.savefig(path, dpi=130)
+
+
+def draw_features(
+    path: Path,
+    stamps_ns: NDArray[np.int64],
+    features: NDArray[np.float32],
+    skew_ms: Mapping[str, NDArray[np.float64]],
+    latency_ms: NDArray[np.float64],
+    drop_stamps_ns: Sequence[int],
+    title: str,
+) -> None:
+    """Draw features float32 [N,D] over time, with the skew and the latency of each set and where anchors were dropped."""
+    seconds = (stamps_ns - stamps_ns[0]) / 1e9
+    figure = Figure(figsize=(11, 7.5), layout='constrained', facecolor='white')
+    heat, skews, latency = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1.4, 1.4))
+    spread = features.std(axis=0)
+    deviation = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    # Rows that move alike stand together, so that the eye sees the motion and not the numbering.
+    phase = np.angle(np.fft.rfft(deviation, axis=0)[1:4].sum(axis=0))
+    order = np.argsort(np.where(spread > 0, phase, -np.inf))
+    edges = np.append(seconds, 2 * seconds[-1] - seconds[-2] if len(seconds) > 1 else 1.0)
+    mesh = heat.pcolormesh(
+        edges, np.arange(features.shape[1] + 1), deviation[:, order].T, cmap='RdBu_r', vmin=-2.5, vmax=2.5, rasterized=True
+    )
+    constant = f', {(spread == 0).sum()} constant ones first' if (spread == 0).any() else ''
+    heat.set_ylabel(f'feature dimension\n(ordered by phase{constant})')
+    figure.colorbar(mesh, ax=heat, pad=0.01, label="deviation from the dimension's mean\n(standard deviations)")
+    for source, values in skew_ms.items():
+        skews.plot(seconds, values, '.', markersize=4, color=_COLORS[source], label=source)
+    skews.set_ylabel('skew to the\nanchor (ms)')
+    skews.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    latency.plot(seconds, latency_ms, '.', markersize=4, color='#444444', label='sets')
+    latency.set_ylim(0, max(1.0, float(np.percentile(latency_ms, 99.5)) * 1.15))
+    for stamp in drop_stamps_ns:
+        latency.axvline((stamp - stamps_ns[0]) / 1e9, color='#d62728', alpha=0.6, linewidth=1)
+    if len(drop_stamps_ns):
+        latency.plot([], [], color='#d62728', label='dropped')
+    latency.set_ylabel('stamp to\npublish (ms)')
+    latency.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
+    latency.set_xlabel('time (s)')
+    latency.set_xlim(edges[0], edges[-1])
+    for axes in (heat, skews, latency):
+        _tidy(axes)
+    figure.suptitle(title, fontsize=14, color=_TEXT)
+    figure.savefig(path, dpi=130)
+
+
+def _skew_ms(stamps_ns: Mapping[str, int], source: str, anchor: str) -> float:
+    return (stamps_ns[source] - stamps_ns[anchor]) / 1e6
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.tick_params(colors=_TEXT, labelsize=9)
+    axes.grid(axis='x', color='#eeeeee')
+    axes.set_axisbelow(True)

@@ -1,0 +1,81 @@
+"""Start the encoder node; it configures and activates itself.
+
+    ros2 launch fused_encoder_ros fused_encoder.launch.py checkpoint:=/data/policy_obs_encoder.pth
+    ros2 launch fused_encoder_ros fused_encoder.launch.py params_file:=robot.yaml namespace:=robot1 device:=cuda:0
+    ros2 launch fused_encoder_ros fused_encoder.launch.py global:=/head/color/image_raw joint_states:=/arms/joint_states
+
+Here are the arguments that differ between deployments; everything else stands in the parameter file. An argument that is
+left empty leaves the file's value alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+DEFAULT_PARAMS_FILE = Path(__file__).parents[1] / 'config' / 'fused_encoder.yaml'
+
+# Argument: the parameter that it overrides, the parameter's type, and what it is.
+OVERRIDES = {
+    'checkpoint': ('checkpoint', str, 'path of an encoder state dict'),
+    'device': ('device', str, 'auto, cpu, cuda or cuda:N'),
+    'left_wrist': ('topics.left_wrist', str, 'topic of the left wrist camera'),
+    'right_wrist': ('topics.right_wrist', str, 'topic of the right wrist camera'),
+    'global': ('topics.global', str, 'topic of the global camera'),
+    'joint_states': ('topics.joint_states', str, 'topic of the joint states'),
+    'autostart': ('autostart', bool, 'true, or false to leave configure and activate to a lifecycle manager'),
+    'use_sim_time': ('use_sim_time', bool, 'true takes the time from /clock, as in a simulation or a replay'),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments and the node."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'params_file', default_value=str(DEFAULT_PARAMS_FILE), description='YAML file of all parameters'
+            ),
+            DeclareLaunchArgument(
+                'namespace', default_value='', description='namespace of the node, and of each topic that is not absolute'
+            ),
+            *(
+                DeclareLaunchArgument(name, default_value='', description=f'{description}; empty: as in params_file')
+                for name, (_, _, description) in OVERRIDES.items()
+            ),
+            DeclareLaunchArgument(
+                'log_level',
+                default_value='info',
+                choices=['debug', 'info', 'warn', 'error', 'fatal'],
+                description='the least severe messages that the log shows',
+            ),
+            OpaqueFunction(function=_node),
+        ]
+    )
+
+
+def _node(context: LaunchContext) -> list[Node]:
+    params_file = LaunchConfiguration('params_file').perform(context)
+    if not Path(params_file).is_file():
+        # launch would only warn, and the node would run on defaults.
+        raise FileNotFoundError(f'params_file: {params_file} is not a file')
+    overrides = {
+        parameter: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, (parameter, kind, _) in OVERRIDES.items()
+        if LaunchConfiguration(name).perform(context)
+    }
+    return [
+        Node(
+            package='fused_encoder_ros',
+            executable='fused_encoder',
+            name='fused_encoder',
+            namespace=LaunchConfiguration('namespace'),
+            parameters=[params_file, *([overrides] if overrides else [])],
+            ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+            output='screen',
+        )
+    ]

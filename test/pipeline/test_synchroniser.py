@@ -1,0 +1,257 @@
+"""The synchroniser: every anchor accounted for, the nearest frames, the exact joints, and recovery by itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ros_messages import MS, T0
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.sync import MAX_FRAMES, Synchroniser, SyncOptions
+from fused_encoder_ros.spec import ObservationSpec
+
+SPEC = ObservationSpec(image_size=8, joint_names=('a', 'b'))
+LEFT, RIGHT, ANCHOR = SPEC.cameras
+
+
+def frame(stamp_ns: int) -> Frame:
+    return Frame(stamp_ns, np.zeros((8, 8, 3), np.uint8))
+
+
+def joints(stamp_ns: int) -> JointSample:
+    return JointSample(stamp_ns, np.array([stamp_ns / 1e9, -1.0]))
+
+
+def push(sync: Synchroniser, source: str, ms: float, t0: int = T0) -> list[Outcome]:
+    stamp_ns = t0 + int(ms * MS)
+    return sync.push_joints(joints(stamp_ns)) if source == JOINTS else sync.push_frame(source, frame(stamp_ns))
+
+
+def test_a_set_leaves_with_its_last_needed_message() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    for source, ms in ((JOINTS, 95), (LEFT, 98), (RIGHT, 103), (ANCHOR, 100), (JOINTS, 105)):
+        assert push(sync, source, ms) == []
+    (observation,) = push(sync, LEFT, 131)
+    assert isinstance(observation, Observation)
+    assert observation.stamp_ns == T0 + 100 * MS
+    assert observation.skew_ns == {LEFT: -2 * MS, RIGHT: 3 * MS, ANCHOR: 0, JOINTS: 0}
+    assert observation.images.shape == (8, 8, 9) and observation.joints.dtype == np.float32
+
+
+def test_cameras_stack_in_the_order_of_the_spec() -> None:
+    spec = ObservationSpec(image_size=8, joint_names=('a',), cameras=('global', 'left_wrist', 'right_wrist'))
+    sync = Synchroniser(spec, SyncOptions())
+    for value, camera in enumerate(('left_wrist', 'right_wrist', 'global'), 1):
+        sync.push_frame(camera, Frame(T0, np.full((8, 8, 3), value, np.uint8)))
+    (observation,) = sync.push_joints(JointSample(T0, np.array([1.0])))
+    assert isinstance(observation, Observation)
+    assert observation.images[0, 0].tolist() == [3, 3, 3, 1, 1, 1, 2, 2, 2]
+
+
+def test_joints_are_standardised_as_in_training() -> None:
+    spec = ObservationSpec(image_size=8, joint_names=('a', 'b'), joint_mean=(1.0, -2.0), joint_std=(0.5, 0.0))
+    sync = Synchroniser(spec, SyncOptions())
+    for camera in spec.cameras:
+        sync.push_frame(camera, frame(T0))
+    (observation,) = sync.push_joints(JointSample(T0, np.array([2.0, -2.000001])))
+    assert isinstance(observation, Observation)
+    np.testing.assert_allclose(observation.joints, [1.0 / (0.5 + 1e-6), -1.0], rtol=1e-6)
+    np.testing.assert_array_equal(observation.joint_positions, [2.0, -2.000001])
+
+
+def test_declared_period_saves_the_wait() -> None:
+    sync = Synchroniser(SPEC, SyncOptions(camera_period_ns=33 * MS))
+    for source, ms in ((LEFT, 90), (RIGHT, 84), (JOINTS, 100), (ANCHOR, 100)):
+        outcomes = push(sync, source, ms)
+    assert isinstance(outcomes[0], Observation)
+    assert outcomes[0].skew_ns[LEFT] == -10 * MS
+
+
+def test_zero_stamps_are_named() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    (drop,) = sync.push_frame(ANCHOR, frame(0))
+    assert isinstance(drop, Drop) and drop.reason is Reason.BAD_STAMP and 'header.stamp' in drop.detail
+    (reject,) = sync.push_frame(LEFT, frame(0))
+    assert isinstance(reject, Reject) and reject.reason is Reason.BAD_STAMP
+
+
+def test_a_camera_that_dies_is_the_named_cause() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    outcomes: list[Outcome] = []
+    for ms in range(0, 1000, 33):
+        for source in (LEFT, ANCHOR, JOINTS):
+            outcomes += push(sync, source, ms)
+    assert {o.key for o in outcomes if isinstance(o, Drop)} == {'no_match:right_wrist'}
+    assert sync.pending <= 8
+
+
+def test_joints_that_stop_are_held_then_dropped() -> None:
+    sync = Synchroniser(SPEC, SyncOptions(joint_max_age_ns=100 * MS, max_wait_ns=200 * MS))
+    outcomes: list[Outcome] = []
+    for ms in range(0, 1500, 20):
+        if ms <= 500:
+            outcomes += push(sync, JOINTS, ms)
+        for camera in SPEC.cameras:
+            outcomes += push(sync, camera, ms)
+    sets = [o for o in outcomes if isinstance(o, Observation)]
+    assert max(o.stamp_ns for o in sets) == T0 + 600 * MS
+    assert min(o.skew_ns[JOINTS] for o in sets) == -100 * MS
+    drops = [o for o in outcomes if isinstance(o, Drop)]
+    assert drops and {o.reason for o in drops} == {Reason.NO_JOINTS}
+
+
+def stream(sync: Synchroniser, start_ms: int, count: int, t0: int = T0) -> list[Outcome]:
+    """Cameras at 50 Hz with small phases and joints at 100 Hz, in order."""
+    outcomes: list[Outcome] = []
+    for number in range(count):
+        ms = start_ms + 20 * number
+        for source, offset in ((JOINTS, 0), (LEFT, 1), (RIGHT, 2), (ANCHOR, 3), (JOINTS, 10)):
+            outcomes += push(sync, source, ms + offset, t0)
+    return outcomes
+
+
+def test_a_looped_bag_goes_on() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    first = stream(sync, 0, 100)
+    second = stream(sync, 0, 100)
+    assert sum(isinstance(o, Observation) for o in first) >= 98
+    assert sum(isinstance(o, Observation) for o in second) >= 98
+    stamps = [o.stamp_ns for o in second if isinstance(o, Observation)]
+    assert stamps == sorted(stamps)
+
+
+def test_stragglers_of_the_old_time_do_no_harm_after_a_loop() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    stream(sync, 0, 150)
+    push(sync, JOINTS, 0)  # the first stream that loops
+    late = push(sync, LEFT, 3010) + push(sync, ANCHOR, 3012)
+    assert [(type(o).__name__, o.reason) for o in late if not isinstance(o, Observation)] == [
+        ('Reject', Reason.CLOCK_JUMP),
+        ('Drop', Reason.CLOCK_JUMP),
+    ]
+    assert sum(isinstance(o, Observation) for o in stream(sync, 20, 50)) >= 48
+
+
+def test_one_stream_that_jumps_for_good_is_not_waited_for_silently() -> None:
+    """A camera whose clock was set back by a minute: its frames match nothing, and the drops name it."""
+    sync = Synchroniser(SPEC, SyncOptions())
+    stream(sync, 0, 100)
+    outcomes: list[Outcome] = []
+    for number in range(200):
+        ms = 2000 + 20 * number
+        for source, offset in ((JOINTS, 0), (LEFT, 1 - 60_000), (RIGHT, 2), (ANCHOR, 3), (JOINTS, 10)):
+            outcomes += push(sync, source, ms + offset)
+    late = [o for o in outcomes if isinstance(o, Drop)][-20:]
+    assert {drop.key for drop in late} == {'no_match:left_wrist'}
+
+
+def test_a_clock_set_forth_and_back() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    for jump in (0, 3_600_000, 0):
+        outcomes = stream(sync, jump, 100)
+        assert sum(isinstance(o, Observation) for o in outcomes) >= 97
+
+
+def test_duplicates_and_late_anchors_are_dropped_once() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    stream(sync, 0, 20)
+    again = push(sync, ANCHOR, 3 + 20 * 5)
+    assert [o.reason for o in again if isinstance(o, Drop)] == [Reason.BAD_STAMP]
+    assert push(sync, ANCHOR, 500) == []
+    assert [o.reason for o in push(sync, ANCHOR, 500) if isinstance(o, Drop)] == [Reason.BAD_STAMP]
+
+
+def test_reset_drops_what_waits() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    push(sync, ANCHOR, 0)
+    (drop,) = sync.flush(Reason.CLOCK_JUMP)
+    assert isinstance(drop, Drop) and sync.pending == 0 and sync.buffered == 0
+
+
+def test_options_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match='horizon_s'):
+        SyncOptions(horizon_ns=50 * MS)
+    with pytest.raises(ConfigError, match="anchor: 'wrist'"):
+        Synchroniser(SPEC, SyncOptions(anchor='wrist'))
+
+
+def test_memory_is_bounded_when_nothing_matches() -> None:
+    sync = Synchroniser(SPEC, SyncOptions(horizon_ns=60_000 * MS, max_wait_ns=60_000 * MS))
+    for number in range(3000):
+        push(sync, ANCHOR, number)
+        push(sync, LEFT, number)
+    assert sync.pending <= MAX_FRAMES and sync.buffered <= 2 * MAX_FRAMES
+
+
+SOURCES = (LEFT, RIGHT, ANCHOR, JOINTS)
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(SOURCES), st.integers(-3, 3000), st.sampled_from([0, 0, 0, 0, 5000, -4000])), max_size=150
+)
+
+
+@given(EVENTS)
+@settings(max_examples=300, deadline=None)
+def test_every_anchor_ends_once_and_sets_leave_in_order(events: list[tuple[str, int, int]]) -> None:
+    """Any messages at all: reordered, duplicated, stamped zero, jumping."""
+    sync = Synchroniser(SPEC, SyncOptions())
+    arrived: Counter[int] = Counter()
+    ended: Counter[int] = Counter()
+    last = -1
+    for source, ms, jump in events:
+        stamp_ns = max((ms + jump) * MS, 0)
+        if source == ANCHOR:
+            arrived[stamp_ns] += 1
+        outcomes = sync.push_joints(joints(stamp_ns)) if source == JOINTS else sync.push_frame(source, frame(stamp_ns))
+        for outcome in outcomes:
+            if isinstance(outcome, Drop) and outcome.reason is Reason.CLOCK_JUMP:
+                last = -1
+            if isinstance(outcome, Observation):
+                assert outcome.stamp_ns > last or stamp_ns < last - SyncOptions().horizon_ns
+                last = outcome.stamp_ns
+            if not isinstance(outcome, Reject):
+                ended[outcome.stamp_ns] += 1
+    for drop in sync.flush(Reason.END_OF_STREAM):
+        ended[drop.stamp_ns] += 1
+    assert ended == arrived
+
+
+@given(
+    periods=st.tuples(*(st.integers(15, 60) for _ in SPEC.cameras)),
+    phases=st.tuples(*(st.integers(0, 40) for _ in SPEC.cameras)),
+    joint_period=st.integers(2, 30),
+    delays=st.tuples(*(st.integers(0, 60) for _ in SOURCES)),
+    lost=st.sets(st.integers(0, 200), max_size=30),
+)
+@settings(max_examples=150, deadline=None)
+def test_in_order_streams_give_the_nearest_frames_and_exact_joints(
+    periods: tuple[int, ...], phases: tuple[int, ...], joint_period: int, delays: tuple[int, ...], lost: set[int]
+) -> None:
+    """Against a look at the whole recording at once: any rates, phases, transport delays and losses."""
+    recording: dict[str, list[int]] = {
+        camera: [ms for n, ms in enumerate(range(phase, 1500, period)) if n + 50 * i not in lost]
+        for i, (camera, period, phase) in enumerate(zip(SPEC.cameras, periods, phases))
+    }
+    recording[JOINTS] = list(range(0, 1500, joint_period))
+    events = sorted((ms + delay, source, ms) for source, delay in zip(SOURCES, delays) for ms in recording[source])
+    options = SyncOptions(tolerance_ns=25 * MS, max_wait_ns=400 * MS)
+    sync = Synchroniser(SPEC, options)
+    outcomes = [outcome for _, source, ms in events for outcome in push(sync, source, ms)]
+    outcomes += sync.flush(Reason.END_OF_STREAM)
+    assert [o.stamp_ns for o in outcomes] == [T0 + ms * MS for ms in recording[ANCHOR]]
+    for outcome in outcomes:
+        at = (outcome.stamp_ns - T0) // MS
+        best = {c: min((abs(ms - at) for ms in recording[c]), default=9999) for c in (LEFT, RIGHT)}
+        if isinstance(outcome, Observation):
+            assert {c: abs(outcome.skew_ns[c]) // MS for c in (LEFT, RIGHT)} == best
+            if outcome.skew_ns[JOINTS] == 0:
+                assert outcome.joint_positions[0] == pytest.approx(outcome.stamp_ns / 1e9, abs=1e-6)
+        elif isinstance(outcome, Drop) and outcome.reason is Reason.NO_MATCH:
+            assert best[outcome.stream] > 25
+        else:
+            assert isinstance(outcome, Drop) and outcome.reason in (Reason.END_OF_STREAM, Reason.NO_JOINTS)

@@ -1,0 +1,140 @@
+"""The spec, the settings and the rules of the house."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.settings import PARAMETERS, Settings, read_parameter_file
+from fused_encoder_ros.spec import ObservationSpec
+
+PACKAGE = Path(__file__).parent.parent / 'fused_encoder_ros'
+
+
+def test_spec_survives_yaml() -> None:
+    spec = ObservationSpec(pixel_mean=(0.5,) * 3, pixel_std=(0.1,) * 3, joint_names=('a',), joint_mean=(1.0,), joint_std=(2.0,))
+    assert ObservationSpec.from_dict(yaml.safe_load(yaml.safe_dump(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    ('fields', 'says'),
+    [
+        ({'cameras': ('left_wrist', 'right_wrist')}, 'cameras'),
+        ({'cameras': ('left_wrist', 'left_wrist', 'global')}, 'cameras'),
+        ({'image_size': 4}, 'image_size: 4'),
+        ({'interpolation': 'lanczos'}, 'interpolation'),
+        ({'pixel_divisor': 0.0}, 'pixel_divisor'),
+        ({'joint_names': ('a', 'a')}, 'joint_names'),
+        ({'joint_mean': (0.0,) * 16}, 'joint_mean and joint_std go together'),
+        ({'joint_mean': (0.0,) * 15, 'joint_std': (1.0,) * 15}, 'expected 16 each'),
+        ({'pixel_mean': (0.0,) * 3, 'pixel_std': (1.0, 0.0, 1.0)}, 'pixel_std'),
+        ({'joint_mean': (float('nan'),) * 16, 'joint_std': (1.0,) * 16}, 'finite'),
+    ],
+)
+def test_unusable_specs_are_named(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        ObservationSpec(**fields)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="unknown field 'colour'"):
+        ObservationSpec.from_dict({'colour': 1})
+
+
+@pytest.mark.parametrize(
+    ('values', 'says'),
+    [
+        ({'tolerance': 5}, 'tolerance: there is no such parameter; known are .*tolerance_ms'),
+        ({'tolerance_ms': -1}, 'tolerance_ms: -1 is too small; use at least 0'),
+        ({'tolerance_ms': '5'}, "tolerance_ms: '5' is not a number"),
+        ({'tolerance_ms': float('nan')}, 'tolerance_ms'),
+        ({'threads': 1.5}, 'threads: 1.5 is not a whole number'),
+        ({'image_size': 5000}, 'image_size: 5000 is too large; use at most 1024'),
+        ({'image_transport': 'theora'}, "image_transport: 'theora' is unknown; use one of"),
+        ({'autostart': 'yes'}, 'autostart'),
+        ({'topics.global': ''}, 'topics.global: the topic is empty'),
+        ({'joint_names': [1, 2]}, 'joint_names'),
+        ({'checkpoint': 3}, 'checkpoint'),
+        ({'horizon_s': 0.05}, 'horizon_s: 0.05 is shorter than'),
+        ({'joint_mean': [0.0, 'x']}, 'joint_mean'),
+    ],
+)
+def test_unusable_parameters_are_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Settings.from_values(values)
+
+
+def test_whole_numbers_and_units() -> None:
+    settings = Settings.from_values({'tolerance_ms': 15, 'horizon_s': 2, 'joint_names': ['a'], 'joint_mean': [1], 'joint_std': [2]})
+    assert settings.sync.tolerance_ns == 15_000_000 and settings.sync.horizon_ns == 2_000_000_000
+    assert settings.spec.joint_mean == (1.0,)
+
+
+def test_compressed_topics() -> None:
+    one = Settings.from_values({'topics.global': '/cam/image/compressed'})
+    assert one.topics['global'] == '/cam/image/compressed' and one.topics['left_wrist'] == 'left_wrist/image'
+    every = Settings.from_values({'topics.global': '/cam/image/compressed', 'image_transport': 'compressed'})
+    assert every.topics['global'] == '/cam/image/compressed'
+    assert every.topics['left_wrist'] == 'left_wrist/image/compressed' and every.topics['joint_states'] == 'joint_states'
+
+
+def test_parameter_files(tmp_path: Path) -> None:
+    path = tmp_path / 'params.yaml'
+
+    def read(text: str) -> dict[str, object]:
+        path.write_text(text)
+        return read_parameter_file(path)
+
+    both = '/**:\n  ros__parameters:\n    use_sim_time: true\n    topics:\n      global: /g\n'
+    both += '/robot/fused_encoder:\n  ros__parameters:\n    tolerance_ms: 7\nother:\n  ros__parameters:\n    x: 1\n'
+    assert read(both) == {'topics.global': '/g', 'tolerance_ms': 7}
+    for text, says in (('[', 'is not YAML'), ('- 1', 'no ROS parameter file'), ('other: {}', 'has no section for fused_encoder')):
+        with pytest.raises(ConfigError, match=says):
+            read(text)
+    with pytest.raises(ConfigError, match='has no ros__parameters'):
+        read('fused_encoder: {}')
+    with pytest.raises(ConfigError, match=r'absent.yaml cannot be read: No such file'):
+        read_parameter_file(tmp_path / 'absent.yaml')
+
+
+def test_parameters_describe_themselves() -> None:
+    for parameter in PARAMETERS:
+        assert parameter.description and (parameter.minimum is None) == (parameter.maximum is None)
+        parameter.check(parameter.default)
+
+
+# Which rooms a room may use; arrows point down only.
+ALLOWED = {
+    'spec.py': {'errors'},
+    'pipeline': {'pipeline', 'spec', 'errors'},
+    'model': {'model', 'spec', 'errors'},
+    'synthetic.py': {'pipeline', 'spec'},
+    'settings.py': {'pipeline', 'model', 'spec', 'errors'},
+    'ros': {'ros', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
+    'offline': {'offline', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
+}
+FOREIGN = {'pipeline': {'torch', 'torchvision', 'rclpy'}, 'model': {'rclpy', 'cv2', 'rosbags'}, 'offline': {'rclpy'}}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module if node.module != 'fused_encoder_ros' else 'fused_encoder_ros.__init__')
+    return found
+
+
+@pytest.mark.parametrize('room', ALLOWED)
+def test_arrows_of_import_point_down(room: str) -> None:
+    place = PACKAGE / room
+    for path in [place] if place.is_file() else sorted(place.rglob('*.py')):
+        for name in imports(path):
+            parts = name.split('.')
+            if parts[0] == 'fused_encoder_ros':
+                assert parts[1] in ALLOWED[room], f'{path.name} imports {name}'
+            assert parts[0] not in FOREIGN.get(room, set()), f'{path.name} imports {name}'
+            if parts[0] in ('rclpy', 'message_filters', 'launch'):
+                assert room == 'ros', f'{path.name} imports {name}'

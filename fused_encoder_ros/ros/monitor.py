@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -19,6 +20,7 @@ and from the anchor's stamp to the publishing."""
 _WINDOW = 1000
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP)
 _LOG_INTERVAL_NS = 5_000_000_000
+_NUMBER = re.compile(r'[0-9.]+')
 
 
 class InputMonitor:
@@ -161,7 +163,7 @@ class Tally:
 
 
 class SilenceWatch:
-    """Says once, in one line, why no set comes out, and when sets come again."""
+    """Says in one line why no set comes out, again when the cause has changed, and when sets come again."""
 
     def __init__(self, silence_s: float, log: Callable[[str, str], None]) -> None:
         self._silence_s = silence_s
@@ -178,7 +180,9 @@ class SilenceWatch:
                 self._log('info', 'sets are coming again')
                 self._said = ''
             return False
-        if not self._said:
-            self._said = explain(silent_s)
-            self._log('warn', f'no set for {silent_s:.1f} s: {self._said}')
+        explanation = explain(silent_s)
+        cause = _NUMBER.sub('', explanation)  # growing counts are no new cause
+        if cause != self._said:
+            self._said = cause
+            self._log('warn', f'no set for {silent_s:.1f} s: {explanation}')
         return True

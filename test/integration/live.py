@@ -1,0 +1,147 @@
+"""A node in a process of its own, and a person beside it who listens, plays bags and reads the log."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Float32MultiArray, String
+
+PATIENCE_S = 30.0
+KINDS = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage, 'sensor_msgs/msg/JointState': JointState}
+
+
+def stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 10**9 + int(message.header.stamp.nanosec)
+
+
+class LiveProcess:
+    """A subprocess whose output is kept."""
+
+    def __init__(self, log: Path, module: str, *arguments: str) -> None:
+        self.path = log
+        with log.open('w') as stream:
+            command = [sys.executable, '-m', f'fused_encoder_ros.ros.{module}', *arguments]
+            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+
+    @property
+    def log(self) -> str:
+        return self.path.read_text()
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout=10)
+
+
+class Desk:
+    """An rclpy node that listens to the encoder's outputs and publishes what a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node('desk', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.processes: list[LiveProcess] = []
+        self.publishers: dict[str, Any] = {}
+        self.reports: list[dict[str, Any]] = []
+        self.plain: list[Float32MultiArray] = []
+        self.stamped: list[Image] = []
+        self.diagnostics: list[DiagnosticArray] = []
+        self.node.create_subscription(String, '/fused_encoder/sets', lambda m: self.reports.append(json.loads(m.data)), 1000)
+        self.node.create_subscription(Float32MultiArray, '/fused_encoder/fused_feature', self.plain.append, 1000)
+        self.node.create_subscription(Image, '/fused_encoder/fused_feature_stamped', self.stamped.append, 1000)
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 100)
+
+    def start(self, module: str = 'main', **parameters: object) -> LiveProcess:
+        """Start the node (or the rig) with these parameters; `__` in a name stands for a dot."""
+        arguments = [item for k, v in parameters.items() for item in ('-p', f'{k.replace("__", ".")}:={v}')]
+        log = self.folder / f'{module}_{len(self.processes)}.log'
+        self.processes.append(LiveProcess(log, module, *(['--ros-args', *arguments] if arguments else [])))
+        return self.processes[-1]
+
+    def close(self) -> None:
+        for live in self.processes:
+            live.stop(signal.SIGKILL)
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Spin until a condition holds; fail with the logs when it never does."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > end:
+                logs = '\n'.join(live.log for live in self.processes)
+                raise AssertionError(f'waited {PATIENCE_S:g} s for {what}; logs:\n{logs}\nreports: {self.reports[-3:]}')
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def wait_for_log(self, live: LiveProcess, text: str) -> None:
+        self.wait(lambda: text in live.log, f'{text!r} in the log')
+
+    def advertise(self, topics: dict[str, str], reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE) -> None:
+        """Create publishers: topic to type name."""
+        qos = QoSProfile(depth=50, reliability=reliability)
+        for topic, kind in topics.items():
+            self.publishers[topic] = self.node.create_publisher(KINDS[kind], topic, qos)
+
+    def wait_until_heard(self) -> None:
+        """Until every publisher has a subscriber, of its own reliability."""
+
+        def heard(topic: str, publisher: Any) -> bool:
+            subscriptions = self.node.get_subscriptions_info_by_topic(topic)
+            return any(s.qos_profile.reliability == publisher.qos_profile.reliability for s in subscriptions) and bool(
+                publisher.get_subscription_count()
+            )
+
+        self.wait(lambda: all(heard(t, p) for t, p in self.publishers.items()), 'subscriptions of the node')
+        self.wait_for_outputs()
+
+    def wait_for_outputs(self) -> None:
+        """Until this desk hears what the node publishes."""
+        self.wait(lambda: self.node.count_publishers('/fused_encoder/sets'), 'outputs of the node')
+        self.spin(0.5)  # they are matched in the other direction too
+
+    def play(self, bag: Path, speed: float = 1.0) -> None:
+        """Publish a bag's messages as they were recorded, byte by byte."""
+        with AnyReader([bag]) as reader:
+            start_ns, start = reader.start_time, time.monotonic()
+            for connection, recorded_ns, raw in reader.messages():
+                while (due := start + (recorded_ns - start_ns) / 1e9 / speed - time.monotonic()) > 0:
+                    self.executor.spin_once(timeout_sec=due)
+                self.publishers[connection.topic].publish(bytes(raw))
+
+    def sets(self) -> dict[int, dict[str, Any]]:
+        return {report['stamp_ns']: report for report in self.reports if 'drop' not in report}
+
+    def drops(self) -> dict[int, str]:
+        return {report['stamp_ns']: report['drop'] for report in self.reports if 'drop' in report}
+
+    def features(self) -> dict[int, np.ndarray]:
+        return {stamp_ns(message): np.frombuffer(message.data, '<f4') for message in self.stamped}
+
+    def status(self, name: str) -> tuple[int, str, dict[str, str]]:
+        """Level, message and values of the last diagnostic status of this name."""
+        (status,) = [s for s in self.diagnostics[-1].status if s.name == f'fused_encoder: {name}']
+        return status.level[0], status.message, {pair.key: pair.value for pair in status.values}

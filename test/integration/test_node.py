@@ -1,0 +1,383 @@
+"""The node as it is on a robot: what goes wrong there, and what it says."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+import ros_messages
+import torch
+from builtin_interfaces.msg import Time
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from live import Desk, stamp_ns
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from fused_encoder_ros.model import ThreeStreamEncoder
+from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
+
+CAMERAS = ('left_wrist', 'right_wrist', 'global')
+IMAGES = {f'/{camera}/image': 'sensor_msgs/msg/Image' for camera in CAMERAS}
+JOINTS = {'/joint_states': 'sensor_msgs/msg/JointState'}
+T0 = 1_700_000_000 * 10**9
+
+
+def header(ms: float) -> Header:
+    sec, nanosec = divmod(T0 + int(ms * 1e6) if ms >= 0 else 0, 10**9)
+    return Header(stamp=Time(sec=sec, nanosec=nanosec))
+
+
+def image(ms: float, value: int = 90, **changes: object) -> Image:
+    fields = {'height': 24, 'width': 32, 'encoding': 'rgb8', 'step': 96, 'data': bytes([value]) * 24 * 96, **changes}
+    return Image(header=header(ms), **fields)
+
+
+def joint_state(ms: float) -> JointState:
+    return JointState(header=header(ms), name=list(DEFAULT_JOINT_NAMES), position=[0.1] * 16)
+
+
+def send_sets(desk: Desk, start_ms: int, count: int, wait_s: float = 0.05) -> None:
+    """Complete sets, 50 ms apart: each anchor is followed by what completes it."""
+    for ms in range(start_ms, start_ms + 50 * count, 50):
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        desk.spin(wait_s)
+
+
+def ready(desk: Desk, **parameters: object) -> None:
+    desk.start(**parameters)
+    desk.advertise(IMAGES | JOINTS)
+    desk.wait_until_heard()
+
+
+def call(desk: Desk, kind: type, name: str, request: object) -> object:
+    client = desk.node.create_client(kind, name)
+    desk.wait(client.service_is_ready, f'service {name}')
+    future = client.call_async(request)
+    desk.wait(future.done, f'an answer of {name}')
+    desk.node.destroy_client(client)
+    return future.result()
+
+
+def change(desk: Desk, transition: int) -> bool:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return bool(call(desk, ChangeState, '/fused_encoder/change_state', request).success)
+
+
+def state(desk: Desk) -> str:
+    return str(call(desk, GetState, '/fused_encoder/get_state', GetState.Request()).current_state.label)
+
+
+def set_parameter(desk: Desk, name: str, value: float) -> object:
+    parameter = Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value))
+    request = SetParameters.Request(parameters=[parameter])
+    return call(desk, SetParameters, '/fused_encoder/set_parameters', request).results[0]
+
+
+def test_outputs(desk: Desk) -> None:
+    montages: list[Image] = []
+    ready(desk)
+    desk.node.create_subscription(Image, '/fused_encoder/observation', montages.append, 10)
+    desk.spin(0.5)
+    for ms in range(0, 500, 50):
+        for value, topic in zip((10, 20, 30), IMAGES):
+            desk.publishers[topic].publish(image(ms, value))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        desk.spin(0.05)
+    desk.wait(lambda: len(desk.stamped) == 10 and montages, '10 features')
+    assert [stamp_ns(m) for m in desk.stamped] == [T0 + ms * 10**6 for ms in range(0, 500, 50)]
+    dimension = desk.plain[0].layout.dim[0]
+    assert (dimension.label, dimension.size) == ('fused_feature', 256) and len(desk.plain[0].data) == 256
+    assert (desk.stamped[0].encoding, desk.stamped[0].height, desk.stamped[0].width) == ('32FC1', 1, 256)
+    views = np.frombuffer(montages[-1].data, np.uint8).reshape(84, 3, 84, 3)
+    assert [int(views[:, i].min()) for i in range(3)] == [int(views[:, i].max()) for i in range(3)] == [10, 20, 30]
+    desk.wait(lambda: desk.diagnostics and desk.status('encoder')[2]['sets'] == '10', 'diagnostics')
+    level, message, values = desk.status('encoder')
+    assert level == 1 and 'RANDOM' in message and values['model_hash'] == desk.stamped[0].header.frame_id
+    assert 'RANDOM weights' in desk.processes[0].log and 'message_filters' in desk.processes[0].log
+
+
+def test_rig_and_node_account_for_every_anchor(desk: Desk) -> None:
+    desk.start()
+    desk.wait_for_outputs()
+    rig = desk.start('rig', duration_s=3.0, wait_for_listeners_s=20.0, joint_rate_hz=500.0)
+    desk.wait(lambda: rig.process.poll() is not None, 'the rig to finish')
+    assert rig.process.returncode == 0, rig.log
+    seen = len(desk.diagnostics)
+    desk.wait(lambda: len(desk.diagnostics) >= seen + 2, 'diagnostics')
+    _, _, values = desk.status('encoder')
+    drops = sum(int(v) for k, v in values.items() if k.startswith('dropped: '))
+    assert int(values['anchors']) == int(values['sets']) + drops + int(values['waiting'])
+    assert int(values['sets']) >= 60
+    assert len(desk.sets()) == int(values['sets'])
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(desk: Desk, number: int) -> None:
+    ready(desk)
+    send_sets(desk, 0, 3)
+    node = desk.processes[0]
+    assert node.stop(number) == 0
+    assert 'Traceback' not in node.log and 'rror' not in node.log
+
+
+def test_signal_during_start(desk: Desk) -> None:
+    node = desk.start()
+    desk.spin(0.7)  # torch is being imported
+    assert node.stop(signal.SIGINT) in (0, -signal.SIGINT)
+    assert 'rclpy' not in node.log
+
+
+def test_a_topic_that_nobody_publishes_is_named(desk: Desk) -> None:
+    node = desk.start(silence_s=1.0, topics__left_wrist='/wrist_left/image')
+    desk.advertise({t: k for t, k in (IMAGES | JOINTS).items() if 'left' not in t})
+    desk.wait_until_heard()
+    send_sets_without(desk, '/left_wrist/image')
+
+    def named() -> bool:
+        lines = [line for line in node.log.splitlines() if 'no set for' in line and '/global/image' not in line]
+        return any('/wrist_left/image: 0 messages' in x and 'nobody publishes it' in x and 'topics.left_wrist' in x for x in lines)
+
+    desk.wait(named, 'a line that names the silent topic alone')
+    desk.wait(lambda: desk.diagnostics and desk.status('left_wrist')[0] == 2, 'an ERROR for left_wrist')
+    assert set(desk.drops().values()) == {'no_match:left_wrist'}
+
+
+def send_sets_without(desk: Desk, silent: str) -> None:
+    for ms in range(0, 1500, 50):
+        for topic in IMAGES:
+            if topic != silent:
+                desk.publishers[topic].publish(image(ms))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        desk.spin(0.04)
+
+
+def test_zero_stamps_are_named(desk: Desk) -> None:
+    ready(desk, silence_s=1.0)
+    for _ in range(30):
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(-1))
+        desk.publishers['/joint_states'].publish(joint_state(0))
+        desk.spin(0.05)
+    desk.wait(lambda: desk.drops(), 'drops')
+    assert set(desk.drops().values()) == {'bad_stamp'}
+    desk.wait_for_log(desk.processes[0], 'the driver does not set header.stamp')
+
+
+def test_stamps_running_backwards_flush_and_go_on(desk: Desk) -> None:
+    ready(desk)
+    send_sets(desk, 60_000, 5)
+    send_sets(desk, 0, 10)
+    desk.wait(lambda: len(desk.sets()) >= 14, 'sets after the jump')
+    assert stamp_ns(desk.stamped[-1]) == T0 + 450 * 10**6
+
+
+def test_bad_images_are_named_once_and_recovered_from(desk: Desk) -> None:
+    ready(desk)
+    send_sets(desk, 0, 3)
+    for number, changes in enumerate(
+        [{'encoding': 'hsv9'}, {'data': bytes(500)}, {'step': 3}, {'encoding': '32FC1'}, {'encoding': '8UC3'}]
+    ):
+        ms = 1000 + 50 * number
+        desk.publishers['/global/image'].publish(image(ms, **changes))
+        desk.spin(0.05)
+    desk.wait(lambda: len(desk.drops()) == 5, 'drops')
+    assert set(desk.drops().values()) == {'undecodable'}
+    send_sets(desk, 2000, 3)
+    desk.wait(lambda: len(desk.sets()) == 6, 'sets after the bad images')
+    log = desk.processes[0].log
+    assert log.count("global: encoding 'hsv9' is unknown") == 1 and 'global: usable again' in log
+
+
+def test_bad_joint_states_are_named(desk: Desk) -> None:
+    ready(desk, silence_s=1.0)
+    names = [name for name in DEFAULT_JOINT_NAMES if name != 'right_gripper']
+    for ms in range(0, 1500, 50):
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms))
+        state = JointState(header=header(ms), name=[*names, 'wheel'], position=[0.0] * 16)
+        state.position[2] = float('nan')
+        desk.publishers['/joint_states'].publish(state)
+        desk.spin(0.04)
+    desk.wait(lambda: desk.drops(), 'drops')
+    details = {report['detail'] for report in desk.reports}
+    assert set(desk.drops().values()) == {'no_joints'}
+    assert any('left_joint_3, right_gripper' in detail for detail in details), details
+    assert 'position is NaN or infinite: left_joint_3' in desk.processes[0].log
+
+
+def test_joint_publishers_may_share_the_topic(desk: Desk) -> None:
+    ready(desk)
+    for ms in range(0, 500, 50):
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms))
+        for half in (DEFAULT_JOINT_NAMES[8:], DEFAULT_JOINT_NAMES[:8]):
+            values = [float(DEFAULT_JOINT_NAMES.index(name)) for name in half]
+            desk.publishers['/joint_states'].publish(JointState(header=header(ms), name=list(half), position=values))
+        desk.spin(0.05)
+    desk.wait(lambda: len(desk.sets()) == 10, 'sets')
+    assert all(report['joint_positions'] == list(range(16)) for report in desk.sets().values())
+
+
+@pytest.mark.parametrize('reliability', [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE])
+def test_reliability_follows_the_publishers(desk: Desk, reliability: ReliabilityPolicy) -> None:
+    """Publishers that appear after the node."""
+    node = desk.start()
+    desk.wait_for_log(node, 'active')
+    desk.advertise(IMAGES | JOINTS, reliability)
+    desk.wait_until_heard()
+    send_sets(desk, 0, 5)
+    desk.wait(lambda: len(desk.sets()) == 5, 'sets')
+
+
+def test_incompatible_qos_is_named(desk: Desk) -> None:
+    node = desk.start(reliability='reliable', silence_s=1.0)
+    desk.advertise(IMAGES | JOINTS, ReliabilityPolicy.BEST_EFFORT)
+    desk.wait_for_log(node, 'QoS incompatible: publisher best_effort, we reliable; set reliability')
+
+
+def test_compressed_cameras(desk: Desk) -> None:
+    desk.start(image_transport='compressed')
+    topics = {f'{topic}/compressed': 'sensor_msgs/msg/CompressedImage' for topic in IMAGES}
+    desk.advertise(topics | JOINTS)
+    desk.wait_until_heard()
+    jpeg = bytes(ros_messages.compressed(0, np.full((48, 64, 3), 120, np.uint8)).data)
+    for number, ms in enumerate(range(0, 500, 50)):
+        for topic in topics:
+            data = jpeg[: len(jpeg) // 2] if number == 4 and 'global' in topic else jpeg
+            desk.publishers[topic].publish(CompressedImage(header=header(ms), format='jpeg', data=data))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        desk.spin(0.05)
+    desk.wait(lambda: len(desk.sets()) == 9 and desk.drops(), 'sets')
+    assert desk.drops() == {T0 + 200 * 10**6: 'undecodable'}
+    assert 'JPEG data is truncated' in desk.processes[0].log
+
+
+def test_reset_service(desk: Desk) -> None:
+    ready(desk)
+    desk.publishers['/global/image'].publish(image(0))
+    desk.spin(0.5)
+    assert call(desk, Trigger, '/fused_encoder/reset', Trigger.Request()).success
+    desk.wait(lambda: desk.drops() == {T0: 'clock_jump'}, 'the drop of the waiting anchor')
+    send_sets(desk, 0, 3)
+    desk.wait(lambda: len(desk.sets()) == 3, 'sets after the reset')
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'says'),
+    [
+        ({'tolerance_ms': -1.0}, 'on_configure refused: tolerance_ms: -1.0 is too small; use at least 0'),
+        ({'threads': 0}, 'threads: 0 is too small'),
+        ({'image_size': 'big'}, "image_size: 'big' is not a whole number"),
+        ({'anchor': 'head'}, "anchor: 'head' is unknown; use one of"),
+        ({'checkpoint': '/nowhere/run_obs_encoder.pth'}, 'checkpoint: /nowhere/run_obs_encoder.pth is not a file'),
+        ({'joint_names': '[a, b, a]'}, 'joint_names: name each joint once'),
+        ({'joint_mean': '[0.0]'}, 'joint_mean and joint_std go together'),
+        ({'horizon_s': 0.1}, 'horizon_s: 0.1 is shorter than'),
+    ],
+)
+def test_bad_parameters_end_the_node_with_the_fix(desk: Desk, parameters: dict[str, object], says: str) -> None:
+    node = desk.start(**parameters)
+    desk.wait(lambda: node.process.poll() is not None, 'the node to end')
+    assert node.process.returncode == 1 and says in node.log and 'Traceback' not in node.log, node.log
+
+
+def test_checkpoint_of_the_other_design_is_refused(desk: Desk, tmp_path: Path) -> None:
+    torch.save(ThreeStreamEncoder().state_dict(), tmp_path / 'old.pth')
+    node = desk.start(checkpoint=tmp_path / 'old.pth', design='single')
+    desk.wait(lambda: node.process.poll() is not None, 'the node to end')
+    assert node.process.returncode == 1 and 'old.pth holds the three_stream design, but design is single' in node.log
+
+
+def test_a_lifecycle_manager_can_own_the_node(desk: Desk) -> None:
+    node = desk.start(autostart=False, tolerance_ms=99999.0)
+    assert state(desk) == 'unconfigured'
+    assert not change(desk, Transition.TRANSITION_CONFIGURE) and state(desk) == 'unconfigured'
+    assert 'tolerance_ms: 99999.0 is too large; use at most 10000' in node.log
+    assert not set_parameter(desk, 'tolerance_ms', -5.0).successful
+    assert set_parameter(desk, 'tolerance_ms', 15.0).successful
+    desk.advertise(IMAGES | JOINTS)
+    for round_number in range(3):
+        assert change(desk, Transition.TRANSITION_CONFIGURE) and state(desk) == 'inactive'
+        refused = set_parameter(desk, 'tolerance_ms', 25.0)
+        assert not refused.successful and 'read at configure' in refused.reason
+        assert change(desk, Transition.TRANSITION_ACTIVATE) and state(desk) == 'active'
+        desk.wait_until_heard()
+        send_sets(desk, 10_000 * round_number, 3)
+        desk.wait(lambda: len(desk.sets()) == 3, 'sets')
+        assert change(desk, Transition.TRANSITION_DEACTIVATE) and state(desk) == 'inactive'
+        assert change(desk, Transition.TRANSITION_CLEANUP) and state(desk) == 'unconfigured'
+        desk.reports.clear()
+    assert node.stop(signal.SIGTERM) == 0 and 'Traceback' not in node.log
+
+
+def test_parameters_describe_themselves(desk: Desk) -> None:
+    desk.start()
+    request = DescribeParameters.Request(names=['tolerance_ms', 'autostart', 'anchor', 'threads'])
+    tolerance, autostart, anchor, threads = call(desk, DescribeParameters, '/fused_encoder/describe_parameters', request).descriptors
+    assert 'skew' in tolerance.description and tolerance.floating_point_range[0].to_value == 10000.0
+    assert autostart.read_only and not tolerance.read_only
+    assert 'right_wrist' in anchor.additional_constraints and threads.integer_range[0].from_value == 1
+
+
+def test_node_restarts_beside_a_running_robot(desk: Desk) -> None:
+    """Killed without a chance to say goodbye, and started again."""
+    ready(desk)
+    send_sets(desk, 0, 3)
+    desk.wait(lambda: len(desk.sets()) == 3, 'sets')
+    desk.processes[0].stop(signal.SIGKILL)
+    node = desk.start()
+    desk.wait_for_log(node, 'active')
+    desk.spin(1.5)
+    send_sets(desk, 1000, 5)
+    desk.wait(lambda: len(desk.sets()) >= 6, 'sets of the second node')
+
+
+def test_the_synchroniser_is_a_message_filter() -> None:
+    """Another node can connect it to its own Subscribers."""
+    from fused_encoder_ros.pipeline.data import Drop, Observation
+    from fused_encoder_ros.pipeline.pipeline import Pipeline
+    from fused_encoder_ros.pipeline.sync import SyncOptions
+    from fused_encoder_ros.ros.filters import ObservationFilter, SimpleFilter, Subscriber
+    from fused_encoder_ros.spec import ObservationSpec
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node('own_node', context=context)
+    executor = rclpy.executors.SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    pipeline = Pipeline(ObservationSpec(), SyncOptions())
+    inputs = {c: Subscriber(node, Image, f'own/{c}', qos_profile=10) for c in CAMERAS}
+    inputs['joint_states'] = Subscriber(node, JointState, 'own/joint_states', qos_profile=10)
+    observations: list[tuple[Observation, str]] = []
+    outcomes: list[object] = []
+    synchroniser = ObservationFilter(pipeline, inputs)
+    assert isinstance(synchroniser, SimpleFilter)
+    synchroniser.registerCallback(lambda observation, tag: observations.append((observation, tag)), 'tag')
+    synchroniser.register_outcome_callback(lambda _source, outcome: outcomes.append(outcome))
+    publishers = {c: node.create_publisher(Image, f'own/{c}', 10) for c in CAMERAS}
+    publishers['joint_states'] = node.create_publisher(JointState, 'own/joint_states', 10)
+    while not all(p.get_subscription_count() for p in publishers.values()):
+        executor.spin_once(timeout_sec=0.05)
+    publishers['global'].publish(image(-1))
+    for source, publisher in publishers.items():
+        publisher.publish(joint_state(5) if source == 'joint_states' else image(5))
+    for _ in range(400):
+        executor.spin_once(timeout_sec=0.05)
+        if observations:
+            break
+    ((observation, tag),) = observations
+    assert tag == 'tag' and observation.stamp_ns == T0 + 5 * 10**6 and observation.images.shape == (84, 84, 9)
+    assert [type(outcome) for outcome in outcomes] == [Drop, Observation]
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown(context=context)

@@ -1,0 +1,114 @@
+"""Bags: what reads, and what is said about those that do not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import ros_messages
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from fused_encoder_ros.errors import BagError, OutputError
+from fused_encoder_ros.offline.bag import Bag, typestore
+from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.synthetic import Rig
+
+TOPICS = Settings.from_values({}).topics
+RIG = Rig(width=64, height=48)
+
+
+@pytest.fixture(scope='module', params=['mcap', 'sqlite3'])
+def rig_bag(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('bags') / f'rig_{request.param}'
+    write_rig_bag(path, RIG, 1.0, request.param)
+    return path
+
+
+def sources(path: Path) -> list[tuple[str, int]]:
+    with Bag(path, TOPICS) as bag:
+        messages = [(source, recorded_ns) for source, _, recorded_ns in bag.messages()]
+        assert bag.message_count == len(messages)
+    return messages
+
+
+def test_every_message_in_the_order_of_recording(rig_bag: Path) -> None:
+    messages = sources(rig_bag)
+    assert len(messages) == 3 * 30 + 100
+    assert [ns for _, ns in messages] == sorted(ns for _, ns in messages)
+
+
+def test_a_single_storage_file_reads_too(rig_bag: Path) -> None:
+    (storage,) = [path for path in rig_bag.iterdir() if path.suffix in ('.mcap', '.db3')]
+    assert sources(storage) == sources(rig_bag)
+
+
+def test_storages_hold_the_same(tmp_path: Path) -> None:
+    for storage in ('mcap', 'sqlite3'):
+        write_rig_bag(tmp_path / storage, RIG, 0.5, storage)
+    assert sources(tmp_path / 'mcap') == sources(tmp_path / 'sqlite3')
+
+
+@pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
+    store = typestore()
+    writer = Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        for source, topic in TOPICS.items():
+            kind = 'sensor_msgs/msg/JointState' if source == 'joint_states' else 'sensor_msgs/msg/Image'
+            connection = writer.add_connection(f'/{topic}', kind, typestore=store)
+            joint = source == 'joint_states'
+            message = ros_messages.joint_state(5, ['a'], [1.0]) if joint else ros_messages.image(5)
+            writer.write(connection, 5, store.serialize_cdr(message, kind))
+    assert sorted(source for source, _ in sources(tmp_path / 'bag')) == sorted(TOPICS)
+
+
+def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
+    with pytest.raises(BagError, match=r'no topic /cam for left_wrist; it has /global/image .*/left_wrist/image .*topics.left_wrist'):
+        Bag(rig_bag, {**TOPICS, 'left_wrist': 'cam'})
+    with pytest.raises(BagError, match=r'it has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
+        Bag(rig_bag, {**TOPICS, 'joint_states': '/arm'})
+
+
+def test_a_topic_of_another_type_is_named(rig_bag: Path) -> None:
+    with pytest.raises(BagError, match=r'/joint_states is sensor_msgs/msg/JointState, but topics.global needs sensor_msgs/msg/Image'):
+        Bag(rig_bag, {**TOPICS, 'global': '/joint_states'})
+
+
+def test_no_bag_no_metadata_no_bag_at_all(tmp_path: Path) -> None:
+    with pytest.raises(BagError, match='does not exist'):
+        Bag(tmp_path / 'absent', TOPICS)
+    with pytest.raises(BagError, match=r'has no metadata.yaml: run `ros2 bag reindex'):
+        Bag(tmp_path, TOPICS)
+    for name in ('text.bag', 'text.mcap', 'text.db3', 'text'):
+        (tmp_path / name).write_text('no bag at all, whatever the name says')
+        with pytest.raises(BagError, match=f'{name} cannot be read'):
+            Bag(tmp_path / name, TOPICS)
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.3, 0.9, 0.9999])
+def test_truncated_bags(rig_bag: Path, tmp_path: Path, kept: float) -> None:
+    cut = tmp_path / 'cut'
+    shutil.copytree(rig_bag, cut)
+    (storage,) = [path for path in cut.iterdir() if path.suffix in ('.mcap', '.db3')]
+    storage.write_bytes(storage.read_bytes()[: int(kept * storage.stat().st_size)])
+    with pytest.raises(BagError, match=r'cut (cannot be read|is damaged|has no topic).*'):
+        sources(cut)
+
+
+def test_missing_storage_file(rig_bag: Path, tmp_path: Path) -> None:
+    shutil.copytree(rig_bag, tmp_path / 'bag')
+    for storage in (tmp_path / 'bag').iterdir():
+        if storage.suffix != '.yaml':
+            storage.unlink()
+    with pytest.raises(BagError, match='cannot be read'):
+        Bag(tmp_path / 'bag', TOPICS)
+
+
+def test_a_bag_is_not_overwritten(rig_bag: Path) -> None:
+    before = sources(rig_bag)
+    with pytest.raises(OutputError, match='--force'):
+        write_rig_bag(rig_bag, RIG, 0.1)
+    assert sources(rig_bag) == before

@@ -126,7 +126,7 @@ def _print_table(recording: Recording) -> None:
         values = [report['latency_ms'][stage] for report in reports if stage in report.get('latency_ms', {})]
         if values:
             print(f'  {stage:<12}' + ''.join(f'{p:8.1f}' for p in np.percentile(values, [50, 95, 99])))
-    print('  total is from the anchor image\'s stamp to the publishing of its feature\n')
+    print("  total is from the anchor image's stamp to the publishing of its feature\n")
 
 
 def _write(recording: Recording, out: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -24,7 +23,9 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-HERE = Path(__file__).parent
+from launch import LaunchDescription
+
+HERE = Path(__file__).resolve().parent
 PROFILES = HERE.parent / 'config' / 'fastdds_large_images.xml'
 
 # Fast DDS 3 renamed it.
@@ -48,8 +49,6 @@ def generate_launch_description() -> LaunchDescription:
             RegisterEventHandler(OnProcessExit(on_exit=[Shutdown(reason='robot or encoder ended')])),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / 'fused_encoder.launch.py'))),
             # After the include, which declares the namespace.
-            Node(
-                package='fused_encoder_ros', executable='rig', namespace=LaunchConfiguration('namespace'), output='screen'
-            ),
+            Node(package='fused_encoder_ros', executable='rig', namespace=LaunchConfiguration('namespace'), output='screen'),
         ]
     )

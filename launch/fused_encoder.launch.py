@@ -4,21 +4,22 @@
     ros2 launch fused_encoder_ros fused_encoder.launch.py params_file:=robot.yaml namespace:=robot1 device:=cuda:0
     ros2 launch fused_encoder_ros fused_encoder.launch.py global:=/head/color/image_raw joint_states:=/arms/joint_states
 
-Here are the arguments that differ between deployments; everything else stands in the parameter file. An argument that is
-left empty leaves the file's value alone.
+The arguments are what differs between deployments; everything else stands in the parameter file. An argument that is not
+given leaves the file's value alone.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-DEFAULT_PARAMS_FILE = Path(__file__).parents[1] / 'config' / 'fused_encoder.yaml'
+from launch import LaunchContext, LaunchDescription
+
+DEFAULT_PARAMS_FILE = Path(__file__).resolve().parents[1] / 'config' / 'fused_encoder.yaml'
 
 # Argument: the parameter that it overrides, the parameter's type, and what it is.
 OVERRIDES = {

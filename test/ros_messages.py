@@ -52,7 +52,9 @@ def compressed(stamp_ns: int, pixels: np.ndarray, kind: str = 'jpeg') -> Any:
     """A CompressedImage of RGB pixels."""
     ok, data = cv2.imencode('.jpg' if kind == 'jpeg' else f'.{kind}', pixels[..., ::-1])
     assert ok
-    return _TYPES['sensor_msgs/msg/CompressedImage'](header=header(stamp_ns), format=f'rgb8; {kind} compressed bgr8', data=data)
+    return _TYPES['sensor_msgs/msg/CompressedImage'](
+        header=header(stamp_ns), format=f'rgb8; {kind} compressed bgr8', data=data
+    )
 
 
 def joint_state(stamp_ns: int, names: Sequence[str], positions: Sequence[float]) -> Any:

@@ -16,7 +16,9 @@ PACKAGE = Path(__file__).parent.parent / 'fused_encoder_ros'
 
 
 def test_spec_survives_yaml() -> None:
-    spec = ObservationSpec(pixel_mean=(0.5,) * 3, pixel_std=(0.1,) * 3, joint_names=('a',), joint_mean=(1.0,), joint_std=(2.0,))
+    spec = ObservationSpec(
+        pixel_mean=(0.5,) * 3, pixel_std=(0.1,) * 3, joint_names=('a',), joint_mean=(1.0,), joint_std=(2.0,)
+    )
     assert ObservationSpec.from_dict(yaml.safe_load(yaml.safe_dump(spec.to_dict()))) == spec
 
 
@@ -66,7 +68,9 @@ def test_unusable_parameters_are_named(values: dict[str, object], says: str) -> 
 
 
 def test_whole_numbers_and_units() -> None:
-    settings = Settings.from_values({'tolerance_ms': 15, 'horizon_s': 2, 'joint_names': ['a'], 'joint_mean': [1], 'joint_std': [2]})
+    settings = Settings.from_values(
+        {'tolerance_ms': 15, 'horizon_s': 2, 'joint_names': ['a'], 'joint_mean': [1], 'joint_std': [2]}
+    )
     assert settings.sync.tolerance_ns == 15_000_000 and settings.sync.horizon_ns == 2_000_000_000
     assert settings.spec.joint_mean == (1.0,)
 
@@ -89,7 +93,11 @@ def test_parameter_files(tmp_path: Path) -> None:
     both = '/**:\n  ros__parameters:\n    use_sim_time: true\n    topics:\n      global: /g\n'
     both += '/robot/fused_encoder:\n  ros__parameters:\n    tolerance_ms: 7\nother:\n  ros__parameters:\n    x: 1\n'
     assert read(both) == {'topics.global': '/g', 'tolerance_ms': 7}
-    for text, says in (('[', 'is not YAML'), ('- 1', 'no ROS parameter file'), ('other: {}', 'has no section for fused_encoder')):
+    for text, says in (
+        ('[', 'is not YAML'),
+        ('- 1', 'no ROS parameter file'),
+        ('other: {}', 'has no section for fused_encoder'),
+    ):
         with pytest.raises(ConfigError, match=says):
             read(text)
     with pytest.raises(ConfigError, match='has no ros__parameters'):

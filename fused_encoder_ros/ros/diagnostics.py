@@ -20,7 +20,7 @@ def input_status(node_name: str, source: Input, monitor: InputMonitor, silence_s
     now_ns = time.monotonic_ns()
     age_s, rate_hz = monitor.age_s(now_ns), monitor.rate_hz(now_ns)
     publishers = len(source.publishers)
-    if age_s is None or age_s > silence_s:
+    if monitor.silent_for_s(now_ns) > silence_s:
         level, message = DiagnosticStatus.ERROR, silence_cause(source, monitor, silence_s)
     elif monitor.problem:
         level, message = DiagnosticStatus.WARN, monitor.problem
@@ -69,23 +69,22 @@ def encoder_status(
     return _status(f'{node_name}: encoder', level, message, values)
 
 
-def silence_cause(source: Input, monitor: InputMonitor, seconds: float) -> str:
-    """Why an input is silent, in one clause; empty when it is not."""
-    age_s = monitor.age_s(time.monotonic_ns())
-    if age_s is not None and age_s <= seconds:
+def silence_cause(source: Input, monitor: InputMonitor, silence_s: float) -> str:
+    """Why an input is silent or unusable, in one clause; empty when it is neither."""
+    silent_for_s = monitor.silent_for_s(time.monotonic_ns())
+    if silent_for_s <= silence_s:
         return monitor.problem and f'{source.resolved_topic}: {monitor.problem}'
     publishers = len(source.publishers)
     cause = source.mismatch()
     if not cause and publishers == 0:
         cause = f'nobody publishes it: start the driver, or set topics.{source.source}'
-    return f'{source.resolved_topic}: 0 messages in {seconds:.1f} s, {publishers} publisher(s)' + (
-        f', {cause}' if cause else ''
-    )
+    text = f'{source.resolved_topic}: 0 messages in {silent_for_s:.1f} s, {publishers} publisher(s)'
+    return f'{text}, {cause}' if cause else text
 
 
-def explain_silence(seconds: float, inputs: Sequence[Input], monitors: Mapping[str, InputMonitor], tally: Tally) -> str:
+def explain_silence(inputs: Sequence[Input], monitors: Mapping[str, InputMonitor], tally: Tally, silence_s: float) -> str:
     """Why no set comes out: silent or unusable inputs, else the reason of the last drops."""
-    causes = [cause for source in inputs if (cause := silence_cause(source, monitors[source.source], seconds))]
+    causes = [cause for source in inputs if (cause := silence_cause(source, monitors[source.source], silence_s))]
     if not causes and tally.all_drops():
         reasons = ', '.join(f'{reason} {count}' for reason, count in tally.all_drops().items())
         causes = [f'every anchor frame was dropped ({reasons}); the last: {tally.last_detail}']

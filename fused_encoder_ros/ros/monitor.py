@@ -37,6 +37,7 @@ class InputMonitor:
         self.rejects: Counter[str] = Counter()
         self.problem = ''
         self.last_arrival_ns: int | None = None
+        self._since_ns = time.monotonic_ns()
         self._arrivals: deque[int] = deque(maxlen=64)
         self._log = log
         self._last_log_ns: int | None = None
@@ -71,6 +72,10 @@ class InputMonitor:
     def age_s(self, now_ns: int) -> float | None:
         """Seconds since the last message; None before the first."""
         return None if self.last_arrival_ns is None else (now_ns - self.last_arrival_ns) / 1e9
+
+    def silent_for_s(self, now_ns: int) -> float:
+        """Seconds since the last message, or since listening began."""
+        return (now_ns - (self.last_arrival_ns or self._since_ns)) / 1e9
 
 
 class Latencies:
@@ -171,8 +176,8 @@ class SilenceWatch:
         self._since_ns = time.monotonic_ns()
         self._said = ''
 
-    def check(self, last_feature_ns: int | None, explain: Callable[[float], str]) -> bool:
-        """Whether it has been silent for too long; `explain` is given the seconds."""
+    def check(self, last_feature_ns: int | None, explain: Callable[[], str]) -> bool:
+        """Whether it has been silent for too long."""
         now_ns = time.monotonic_ns()
         silent_s = (now_ns - max(last_feature_ns or 0, self._since_ns)) / 1e9
         if silent_s < self._silence_s:
@@ -180,7 +185,7 @@ class SilenceWatch:
                 self._log('info', 'sets are coming again')
                 self._said = ''
             return False
-        explanation = explain(silent_s)
+        explanation = explain()
         cause = _NUMBER.sub('', explanation)  # growing counts are no new cause
         if cause != self._said:
             self._said = cause

@@ -275,8 +275,7 @@ class _Session:
     def _report(self) -> None:
         name, silence_s = self._node.get_name(), self._settings.values['silence_s']
         silent = self._silence.check(
-            self.tally.last_feature_ns,
-            lambda seconds: explain_silence(seconds, self.inputs, self._monitors, self.tally),
+            self.tally.last_feature_ns, lambda: explain_silence(self.inputs, self._monitors, self.tally, silence_s)
         )
         status = [encoder_status(name, self._model, self.tally, self._latencies, self.pipeline, silent)]
         status += [input_status(name, source, self._monitors[source.source], silence_s) for source in self.inputs]

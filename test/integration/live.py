@@ -21,7 +21,11 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float32MultiArray, String
 
 PATIENCE_S = 30.0
-KINDS = {'sensor_msgs/msg/Image': Image, 'sensor_msgs/msg/CompressedImage': CompressedImage, 'sensor_msgs/msg/JointState': JointState}
+KINDS = {
+    'sensor_msgs/msg/Image': Image,
+    'sensor_msgs/msg/CompressedImage': CompressedImage,
+    'sensor_msgs/msg/JointState': JointState,
+}
 
 
 def stamp_ns(message: Any) -> int:

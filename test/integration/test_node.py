@@ -145,7 +145,9 @@ def test_a_topic_that_nobody_publishes_is_named(desk: Desk) -> None:
 
     def named() -> bool:
         lines = [line for line in node.log.splitlines() if 'no set for' in line and '/global/image' not in line]
-        return any('/wrist_left/image: 0 messages' in x and 'nobody publishes it' in x and 'topics.left_wrist' in x for x in lines)
+        return any(
+            '/wrist_left/image: 0 messages' in x and 'nobody publishes it' in x and 'topics.left_wrist' in x for x in lines
+        )
 
     desk.wait(named, 'a line that names the silent topic alone')
     desk.wait(lambda: desk.diagnostics and desk.status('left_wrist')[0] == 2, 'an ERROR for left_wrist')
@@ -323,7 +325,9 @@ def test_a_lifecycle_manager_can_own_the_node(desk: Desk) -> None:
 def test_parameters_describe_themselves(desk: Desk) -> None:
     desk.start()
     request = DescribeParameters.Request(names=['tolerance_ms', 'autostart', 'anchor', 'threads'])
-    tolerance, autostart, anchor, threads = call(desk, DescribeParameters, '/fused_encoder/describe_parameters', request).descriptors
+    tolerance, autostart, anchor, threads = call(
+        desk, DescribeParameters, '/fused_encoder/describe_parameters', request
+    ).descriptors
     assert 'skew' in tolerance.description and tolerance.floating_point_range[0].to_value == 10000.0
     assert autostart.read_only and not tolerance.read_only
     assert 'right_wrist' in anchor.additional_constraints and threads.integer_range[0].from_value == 1

@@ -35,7 +35,7 @@ def plain_branch(state: dict[str, torch.Tensor], prefix: str, images: torch.Tens
     resnet.conv1 = nn.Conv2d(width, 64, 7, 2, 3, bias=False)
     resnet.fc = nn.Identity()
     ours = [tensor for key, tensor in state.items() if key.startswith(f'{prefix}.resnet.')]
-    theirs = {key: value for key, value in zip(resnet.state_dict(), ours, strict=True)}
+    theirs = dict(zip(resnet.state_dict(), ours, strict=True))
     resnet.load_state_dict(theirs)
     pooled = resnet.eval()(images)
     return functional.relu(functional.linear(pooled, state[f'{prefix}.fc.weight'], state[f'{prefix}.fc.bias']))

@@ -66,14 +66,18 @@ def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
 
 
 def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
-    with pytest.raises(BagError, match=r'no topic /cam for left_wrist; it has /global/image .*/left_wrist/image .*topics.left_wrist'):
+    with pytest.raises(
+        BagError, match=r'no topic /cam for left_wrist; it has /global/image .*/left_wrist/image .*topics.left_wrist'
+    ):
         Bag(rig_bag, {**TOPICS, 'left_wrist': 'cam'})
     with pytest.raises(BagError, match=r'it has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
         Bag(rig_bag, {**TOPICS, 'joint_states': '/arm'})
 
 
 def test_a_topic_of_another_type_is_named(rig_bag: Path) -> None:
-    with pytest.raises(BagError, match=r'/joint_states is sensor_msgs/msg/JointState, but topics.global needs sensor_msgs/msg/Image'):
+    with pytest.raises(
+        BagError, match=r'/joint_states is sensor_msgs/msg/JointState, but topics.global needs sensor_msgs/msg/Image'
+    ):
         Bag(rig_bag, {**TOPICS, 'global': '/joint_states'})
 
 

@@ -204,9 +204,7 @@ def test_interrupting_leaves_nothing_incomplete(tmp_path: Path) -> None:
 
 def test_ros1_bag_written_by_ros(tmp_path: Path) -> None:
     """Written by ROS 1's own rosbag, bz2: 10 Hz cameras up to 38 ms apart, joints at 50 Hz, names shuffled."""
-    result = fused_encoder(
-        'encode', DATA / 'wrist_cameras_ros1.bag', '--out', tmp_path, '--set', 'tolerance_ms=40', '--json'
-    )
+    result = fused_encoder('encode', DATA / 'wrist_cameras_ros1.bag', '--out', tmp_path, '--set', 'tolerance_ms=40', '--json')
     assert result.returncode == 0, result.stderr
     (summary,) = json.loads(result.stdout)
     assert summary['anchors'] == 15 and summary['sets'] == 14 and summary['drops'] == {'end_of_stream': 1}

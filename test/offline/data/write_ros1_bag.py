@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Writes wrist_cameras_ros1.bag with the real ROS 1 rosbag (Debian python3-rosbag).
+"""Writes wrist_cameras_ros1.bag with ROS 1's own rosbag, as Debian and Ubuntu package it.
 
-Run: /usr/bin/python3 write_ros1_bag.py [out.bag]
-(apt-get install python3-rosbag python3-sensor-msgs python3-std-msgs python3-numpy)
+apt install python3-rosbag python3-sensor-msgs python3-std-msgs python3-numpy
+/usr/bin/python3 write_ros1_bag.py
 """
+
 import random
 import sys
 
@@ -16,14 +17,14 @@ OUT = sys.argv[1] if len(sys.argv) > 1 else 'wrist_cameras_ros1.bag'
 T0 = 1700000000
 W, H = 48, 36
 DUR = 1.5
-NAMES = ['left_joint_%d' % i for i in range(1, 8)] + ['left_gripper'] \
-    + ['right_joint_%d' % i for i in range(1, 8)] + ['right_gripper']
+NAMES = [f'{side}_{joint}' for side in ('left', 'right') for joint in (*(f'joint_{i}' for i in range(1, 8)), 'gripper')]
 SHUFFLED = NAMES[:]
 random.Random(7).shuffle(SHUFFLED)
 CAMERAS = [  # topic, frame, phase offset (ms), colour of the picture
     ('/left_wrist/image', 'left_wrist_camera', 3, 0),
     ('/right_wrist/image', 'right_wrist_camera', 17, 1),
-    ('/global/image', 'global_camera', 41, 2)]
+    ('/global/image', 'global_camera', 41, 2),
+]
 
 
 def stamp(ms):
@@ -33,9 +34,9 @@ def stamp(ms):
 def picture(kind, t):
     """A smooth gradient with a soft blob that moves with t (uint8 RGB)."""
     y, x = np.mgrid[0:H, 0:W].astype(float)
-    cx, cy = W * (.3 + .25 * t), H * (.4 + .1 * np.sin(4 * t + kind))
-    blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 60.)
-    im = np.stack([40 + 3 * x // 8 * 4, 60 + 3 * y // 8 * 4, np.full((H, W), 90.)], -1)
+    cx, cy = W * (0.3 + 0.25 * t), H * (0.4 + 0.1 * np.sin(4 * t + kind))
+    blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 60.0)
+    im = np.stack([40 + 3 * x // 8 * 4, 60 + 3 * y // 8 * 4, np.full((H, W), 90.0)], -1)
     im[..., kind] += np.round(90 * blob / 6) * 6
     return np.clip(im, 0, 255).astype(np.uint8)
 
@@ -48,7 +49,7 @@ for topic, frame, phase, kind in CAMERAS:
         m.header.seq, m.header.stamp, m.header.frame_id = seq, stamp(ms), frame
         m.height, m.width, m.encoding, m.is_bigendian, m.step = H, W, 'rgb8', 0, 3 * W
         m.data = picture(kind, ms / 1e3).tobytes()
-        events.append((ms + 2, topic, m))            # received 2 ms after the stamp
+        events.append((ms + 2, topic, m))  # received 2 ms after the stamp
 for seq in range(int(DUR * 50)):
     ms = 20 * seq
     m = JointState()
@@ -57,11 +58,11 @@ for seq in range(int(DUR * 50)):
     pos = {}
     for i, n in enumerate(NAMES):
         if n.endswith('gripper'):
-            pos[n] = .04 * (.5 + .5 * np.sin(ms / 400. + (i > 8)))
+            pos[n] = 0.04 * (0.5 + 0.5 * np.sin(ms / 400.0 + (i > 8)))
         else:
-            pos[n] = .1 * (i % 8 + 1) * (1 if i < 8 else -1) + .2 * np.sin(ms / 500. + i)
+            pos[n] = 0.1 * (i % 8 + 1) * (1 if i < 8 else -1) + 0.2 * np.sin(ms / 500.0 + i)
     m.position = [float(pos[n]) for n in SHUFFLED]
-    m.velocity = [0.] * 16
+    m.velocity = [0.0] * 16
     m.effort = []
     events.append((ms + 1, '/joint_states', m))
 

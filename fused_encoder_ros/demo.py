@@ -37,7 +37,8 @@ def main() -> int:
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     if LARGE_IMAGES_PROFILE.is_file():
-        os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(LARGE_IMAGES_PROFILE))
+        for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):  # Fast DDS 3 renamed it
+            os.environ.setdefault(variable, str(LARGE_IMAGES_PROFILE))
     recording = _record(options.duration)
     if not recording.features:
         print('No set came out; the lines of the node above say why.', file=sys.stderr)

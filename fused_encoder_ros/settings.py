@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS,
 
 NODE_NAME = 'fused_encoder'
 
-Value = bool | int | float | str | list[str] | list[float] | None
+Value = bool | int | float | str | list[str] | list[float]
 
 COMPRESSED_SUFFIX = '/compressed'
 
@@ -38,7 +38,7 @@ class Parameter:
         minimum, maximum: inclusive range of a number.
         choices: the allowed strings; empty allows any.
         read_only: cannot be changed once the node runs.
-        optional_floats: a list of numbers that may stay unset (`default` is then None).
+        floats: a list of numbers, which may be empty.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     read_only: bool = False
-    optional_floats: bool = False
+    floats: bool = False
 
     def check(self, value: Any) -> Value:
         """The value in the parameter's type.
@@ -56,8 +56,10 @@ class Parameter:
         Raises:
             ConfigError: naming the parameter, the value and the fix.
         """
-        if self.optional_floats:
-            return None if value is None or len(list(value)) == 0 else [self._number(item) for item in value]
+        if self.floats:
+            if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+                raise ConfigError(f'{self.name}: {value!r} is not a list of numbers')
+            return [self._number(item) for item in value]
         if isinstance(self.default, bool):
             if not isinstance(value, bool):
                 raise ConfigError(f'{self.name}: {value!r} is not a truth value; use true or false')
@@ -120,11 +122,11 @@ PARAMETERS = (
     Parameter('image_size', 84, 'side of the square each camera is resized to, pixels', 8, 1024),
     Parameter('interpolation', 'linear', "OpenCV's resize method, as in training", choices=INTERPOLATIONS),
     Parameter('pixel_divisor', 255.0, 'pixels are divided by this', 1e-6, 1e6),
-    Parameter('pixel_mean', None, 'mean by channel after the division, 3 or 9 values; unset: none', optional_floats=True),
-    Parameter('pixel_std', None, 'standard deviation by channel; goes with pixel_mean', optional_floats=True),
+    Parameter('pixel_mean', [], 'mean by channel after the division, 3 or 9 values; empty: none', floats=True),
+    Parameter('pixel_std', [], 'standard deviation by channel; goes with pixel_mean', floats=True),
     Parameter('joint_names', list(DEFAULT_JOINT_NAMES), "the joints, in the order of the encoder's input"),
-    Parameter('joint_mean', None, 'mean of each joint, rad or m; unset: joints stay raw', optional_floats=True),
-    Parameter('joint_std', None, 'standard deviation of each joint; goes with joint_mean', optional_floats=True),
+    Parameter('joint_mean', [], 'mean of each joint, rad or m; empty: joints stay raw', floats=True),
+    Parameter('joint_std', [], 'standard deviation of each joint; goes with joint_mean', floats=True),
     Parameter(
         'untyped_color_order',
         '',
@@ -180,7 +182,7 @@ class Settings:
         checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
 
         def floats(name: str) -> tuple[float, ...] | None:
-            return None if checked[name] is None else tuple(checked[name])
+            return tuple(checked[name]) or None
 
         def nanoseconds(name: str, unit_ns: int) -> int:
             return round(checked[name] * unit_ns)

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchContext, LaunchDescription
+CONFIG = Path(__file__).resolve().parents[1] / 'config'
 
-DEFAULT_PARAMS_FILE = Path(__file__).resolve().parents[1] / 'config' / 'fused_encoder.yaml'
+# Fast DDS 3 renamed it.
+PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 # Argument: the parameter that it overrides, the parameter's type, and what it is.
 OVERRIDES = {
@@ -39,7 +41,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument(
-                'params_file', default_value=str(DEFAULT_PARAMS_FILE), description='YAML file of all parameters'
+                'params_file', default_value=str(CONFIG / 'fused_encoder.yaml'), description='YAML file of all parameters'
             ),
             DeclareLaunchArgument(
                 'namespace', default_value='', description='namespace of the node, and of each topic that is not absolute'
@@ -54,9 +56,23 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['debug', 'info', 'warn', 'error', 'fatal'],
                 description='the least severe messages that the log shows',
             ),
+            DeclareLaunchArgument(
+                'large_images',
+                default_value='true',
+                choices=['true', 'false'],
+                description='true gives Fast DDS shared memory that holds camera images, unless its profile is set already',
+            ),
+            OpaqueFunction(function=_fast_dds),
             OpaqueFunction(function=_node),
         ]
     )
+
+
+def _fast_dds(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    wanted = LaunchConfiguration('large_images').perform(context) == 'true'
+    if not wanted or any(name in context.environment for name in PROFILES_VARIABLES):
+        return []
+    return [SetEnvironmentVariable(name, str(CONFIG / 'fastdds_large_images.xml')) for name in PROFILES_VARIABLES]
 
 
 def _node(context: LaunchContext) -> list[Node]:

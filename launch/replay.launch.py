@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
     RegisterEventHandler,
-    SetEnvironmentVariable,
     Shutdown,
 )
 from launch.conditions import IfCondition, UnlessCondition
@@ -24,13 +24,7 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 
-from launch import LaunchDescription
-
 HERE = Path(__file__).resolve().parent
-PROFILES = HERE.parent / 'config' / 'fastdds_large_images.xml'
-
-# Fast DDS 3 renamed it.
-PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -50,15 +44,6 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('loop', default_value='false', description='true begins again at the end'),
             DeclareLaunchArgument(
                 'use_sim_time', default_value='true', description='true: the node takes its time from the bag'
-            ),
-            DeclareLaunchArgument(
-                'large_images',
-                default_value='true',
-                description='true gives Fast DDS shared memory that holds camera images; false leaves its settings alone',
-            ),
-            *(
-                SetEnvironmentVariable(name, str(PROFILES), condition=IfCondition(LaunchConfiguration('large_images')))
-                for name in PROFILES_VARIABLES
             ),
             RegisterEventHandler(OnProcessExit(on_exit=[Shutdown(reason='player or encoder ended')])),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / 'fused_encoder.launch.py'))),

@@ -9,5 +9,6 @@ ROOT = Path(__file__).parent.parent
 
 os.environ['ROS_DOMAIN_ID'] = str(os.getpid() % 100 + 1)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(ROOT / 'config' / 'fastdds_large_images.xml')
+for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+    os.environ[variable] = str(ROOT / 'config' / 'fastdds_large_images.xml')
 os.environ.setdefault('ROS_LOG_DIR', str(ROOT / 'build' / 'ros_log'))

@@ -60,6 +60,7 @@ def test_unusable_specs_are_named(fields: dict[str, object], says: str) -> None:
         ({'checkpoint': 3}, 'checkpoint'),
         ({'horizon_s': 0.05}, 'horizon_s: 0.05 is shorter than'),
         ({'joint_mean': [0.0, 'x']}, 'joint_mean'),
+        ({'joint_mean': 'null'}, "joint_mean: 'null' is not a list of numbers"),
     ],
 )
 def test_unusable_parameters_are_named(values: dict[str, object], says: str) -> None:

@@ -20,8 +20,8 @@ def parameter_table() -> str:
 
 def default(parameter: Parameter) -> str:
     value = parameter.default
-    if value is None:
-        return 'unset'
+    if value == []:
+        return 'empty'
     if parameter.name == 'joint_names':
         return '`left_joint_1` … `left_joint_7`, `left_gripper`, the same right'
     if isinstance(value, list):

@@ -49,7 +49,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         CheckpointError: when the file is missing, damaged, wants to run code, or holds anything but tensors by name.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth')
     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import array
 import functools
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -15,14 +13,15 @@ import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
+from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiArrayLayout, String
 from std_srvs.srv import Trigger
 
-from fused_encoder_ros.errors import FusedEncoderError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError
 from fused_encoder_ros.model import Model, load_model
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.images import image_converter
@@ -41,6 +40,7 @@ from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
 from fused_encoder_ros.ros.monitor import ArrivalClock, InputMonitor, Latencies, SilenceWatch, Tally
 from fused_encoder_ros.ros.parameters import NodeParameters
+from fused_encoder_ros.ros.stopping import init_with_stop
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import NODE_NAME, Settings
 
@@ -108,6 +108,8 @@ class FusedEncoderNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the model, create the publishers."""
         settings = self._declared.settings()
+        for source, topic in settings.topics.items():
+            _check_topic(source, topic)
         self._model = load_model(settings.model, settings.spec)
         self._settings = settings
         for name, kind in _OUTPUTS.items():
@@ -309,6 +311,13 @@ class _Session:
             self._outputs[SETS_TOPIC].publish(String(data=describe_outcome(outcome, latency_ms)))
 
 
+def _check_topic(source: str, topic: str) -> None:
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        raise ConfigError(f'topics.{source}: {" ".join(str(error).split())}') from None
+
+
 def _converter_name() -> str:
     try:
         return image_converter()[0]
@@ -318,11 +327,7 @@ def _converter_name() -> str:
 
 def run(arguments: list[str]) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    # rclpy's own handlers would end the context first, and with it the publishers that the last drops go to.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    stop = init_with_stop(arguments)
     executor = SingleThreadedExecutor()
     node = FusedEncoderNode()
     executor.add_node(node)
@@ -332,8 +337,6 @@ def run(arguments: list[str]) -> int:
         while rclpy.ok() and not stop.is_set():
             executor.spin_once(timeout_sec=_STOP_LATENCY_S)
         node.trigger_shutdown()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         node.destroy_node()
         executor.shutdown()

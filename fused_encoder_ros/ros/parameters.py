@@ -36,10 +36,10 @@ class NodeParameters:
         """
         for error in self._refused.values():
             raise error
-        return Settings.from_values({p.name: self._node.get_parameter_or(p.name).value for p in PARAMETERS})
+        return Settings.from_values({p.name: self._node.get_parameter(p.name).value for p in PARAMETERS})
 
     def _declare(self, parameter: Parameter) -> None:
-        default: Any = RosParameter.Type.DOUBLE_ARRAY if parameter.optional_floats else parameter.default
+        default: Any = parameter.default
         override = self._node._parameter_overrides.get(parameter.name)
         if override is not None and override.value is not None:
             try:
@@ -69,7 +69,10 @@ class NodeParameters:
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=parameter.description, read_only=parameter.read_only)
+    # rclpy takes an empty list for one of bytes, and would refuse numbers later.
+    descriptor = ParameterDescriptor(
+        description=parameter.description, read_only=parameter.read_only, dynamic_typing=parameter.floats
+    )
     if parameter.choices:
         descriptor.additional_constraints = 'one of: ' + ', '.join(repr(choice) for choice in parameter.choices)
     if parameter.minimum is None or parameter.maximum is None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import array
 import sys
+import threading
 import time
 from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.ros.stopping import init_with_stop
 from fused_encoder_ros.synthetic import Event, Rig
 
 
@@ -47,23 +49,21 @@ class RigNode(Node):
         }
         self._publishers_by_source[JOINTS] = self.create_publisher(JointState, JOINTS, 100)
 
-    def publish_all(self, executor: SingleThreadedExecutor) -> None:
-        """Publish until the duration is over (0 goes on for a year) or ROS shuts down."""
-        self._wait_for_listeners(executor)
+    def publish_all(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+        """Publish until the duration is over (0 goes on for a year) or `stop` is set."""
+        self._wait_for_listeners(executor, stop)
         start_ns = self.get_clock().now().nanoseconds
         start = time.monotonic_ns()
         for event in self._rig.events(self._duration_s or 365 * 86400.0):
             due_s = (event.publish_ns - (time.monotonic_ns() - start)) / 1e9
-            if due_s > 0:
-                time.sleep(due_s)
-            if not rclpy.ok():
+            if stop.wait(max(due_s, 0)):
                 return
             self._publishers_by_source[event.source].publish(self._message(event, start_ns))
             executor.spin_once(timeout_sec=0)
 
-    def _wait_for_listeners(self, executor: SingleThreadedExecutor) -> None:
+    def _wait_for_listeners(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
         deadline = time.monotonic() + self._wait_s
-        while time.monotonic() < deadline and rclpy.ok():
+        while time.monotonic() < deadline and not stop.is_set():
             if all(publisher.get_subscription_count() for publisher in self._publishers_by_source.values()):
                 return
             executor.spin_once(timeout_sec=0.05)
@@ -81,15 +81,13 @@ class RigNode(Node):
 
 
 def main() -> int:
-    """Run the rig; returns the exit code."""
-    rclpy.init(args=sys.argv)
+    """Run the rig until its duration is over, SIGINT or SIGTERM; returns the exit code."""
+    stop = init_with_stop(sys.argv)
     node = RigNode()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        node.publish_all(executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        node.publish_all(executor, stop)
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

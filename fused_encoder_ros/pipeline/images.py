@@ -186,39 +186,40 @@ def _convert(image: NDArray[Any], message: Any, encoding: _Encoding) -> NDArray[
         step=image.shape[1] * encoding.channels * image.itemsize,
         data=np.ascontiguousarray(image).tobytes(),
     )
-    _, convert = image_converter()
-    try:
-        return convert(plain, encoding.target)
-    except Exception as error:
-        # The converters raise what their C++ raises; whatever it is, this message is what could not be converted.
-        raise DecodeError(f'encoding {message.encoding} could not be converted: {error}') from error
+    failures = []
+    for name, convert in image_converters():
+        try:
+            return convert(plain, encoding.target)
+        except Exception as error:
+            # The libraries raise what their C++ raises, and older releases of cv_bridge lack some encodings.
+            failures.append(f'{name}: {error}')
+    reason = '; '.join(failures) or 'it needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip)'
+    raise DecodeError(f'encoding {message.encoding} could not be converted: {reason}')
+
+
+Converter = Callable[[Any, str], NDArray[Any]]
 
 
 @functools.cache
-def image_converter() -> tuple[str, Callable[[Any, str], NDArray[Any]]]:
-    """The library for the uncommon encodings: its name, and a call from (message, encoding) to pixels.
+def image_converters() -> tuple[tuple[str, Converter], ...]:
+    """The libraries for the uncommon encodings, in order of preference: name, and (message, encoding) to pixels.
 
-    `cv_bridge` where it imports, else `rosbags-image`. An installed cv_bridge may fail to import: one built for
-    NumPy 1 beside NumPy 2 raises ImportError or AttributeError, or the C API's own SystemError.
-
-    Raises:
-        DecodeError: when neither is installed.
+    They give the same pixels. An installed cv_bridge may fail to import: one that was built for NumPy 1 does beside
+    NumPy 2, with an ImportError, an AttributeError or a SystemError. That must not take the node down.
     """
+    found: list[tuple[str, Converter]] = []
     if importlib.util.find_spec('cv_bridge') is not None:
         try:
             from cv_bridge import CvBridge
 
-            bridge = CvBridge()
-            return 'cv_bridge', lambda message, target: bridge.imgmsg_to_cv2(message, target)
+            found.append(('cv_bridge', CvBridge().imgmsg_to_cv2))
         except Exception as error:
             logging.getLogger(__name__).warning('cv_bridge is installed but does not import: %s', error)
-    try:
+    if importlib.util.find_spec('rosbags') is not None and importlib.util.find_spec('rosbags.image') is not None:
         from rosbags.image import message_to_cvimage
-    except ImportError:
-        raise DecodeError(
-            'this encoding needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip install)'
-        ) from None
-    return 'rosbags-image', lambda message, target: message_to_cvimage(message, target)
+
+        found.append(('rosbags-image', message_to_cvimage))
+    return tuple(found)
 
 
 def _decompress(message: Any) -> Pixels:

@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError
 from fused_encoder_ros.model import Model, load_model
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
-from fused_encoder_ros.pipeline.images import image_converter
+from fused_encoder_ros.pipeline.images import image_converters
 from fused_encoder_ros.pipeline.outputs import (
     FEATURE_TOPIC,
     OBSERVATION_TOPIC,
@@ -119,7 +119,8 @@ class FusedEncoderNode(LifecycleNode):
         log.info(f'encoder: {self._model.description}, warmed up in {self._model.warm_up_s * 1e3:.0f} ms')
         if self._model.is_random:
             log.warn('NO CHECKPOINT: every feature comes from RANDOM weights; set the parameter "checkpoint"')
-        log.info(f'filters: {filters.IMPLEMENTATION}; uncommon image encodings: {_converter_name()}')
+        converters = ', '.join(name for name, _ in image_converters()) or 'no converter is installed'
+        log.info(f'filters: {filters.IMPLEMENTATION}; uncommon image encodings: {converters}')
         return TransitionCallbackReturn.SUCCESS
 
     @_logged
@@ -316,13 +317,6 @@ def _check_topic(source: str, topic: str) -> None:
         validate_topic_name(topic)
     except InvalidTopicNameException as error:
         raise ConfigError(f'topics.{source}: {" ".join(str(error).split())}') from None
-
-
-def _converter_name() -> str:
-    try:
-        return image_converter()[0]
-    except FusedEncoderError:
-        return 'no converter is installed'
 
 
 def run(arguments: list[str]) -> int:

@@ -139,6 +139,12 @@ def test_depth_and_unknown_encodings_are_refused(encoding: str, says: str) -> No
         ImageDecoder(84).decode(ros_messages.image(encoding=encoding))
 
 
+def test_without_a_converter_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, 'image_converters', lambda: ())
+    with pytest.raises(DecodeError, match=r'needs cv_bridge .* or rosbags-image'):
+        ImageDecoder(84).decode(ros_messages.image(pixels=SCENE[..., 0], encoding='bayer_rggb8'))
+
+
 def test_malformed_images_are_refused() -> None:
     decoder = ImageDecoder(84)
     short = ros_messages.image(pixels=SCENE)
@@ -198,7 +204,9 @@ def test_other_files_and_depth_are_refused() -> None:
     importlib.util.find_spec('cv_bridge') is None, reason='cv_bridge is not on the Python package index; it comes with ROS'
 )
 def test_cv_bridge_and_rosbags_image_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert images.image_converter()[0] == 'cv_bridge'
+    converters = dict(images.image_converters())
+    assert list(converters) == ['cv_bridge', 'rosbags-image']
+    monkeypatch.setattr(images, 'image_converters', lambda: (('cv_bridge', converters['cv_bridge']),))
     messages = [
         ros_messages.image(pixels=np.ascontiguousarray(SCENE[..., 0]), encoding=f'bayer_{pattern}8', padding=3)
         for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')
@@ -207,8 +215,6 @@ def test_cv_bridge_and_rosbags_image_agree(monkeypatch: pytest.MonkeyPatch) -> N
     wide = SCENE[..., 0].astype(np.uint16) * 200
     messages.append(ros_messages.image(pixels=wide, encoding='bayer_rggb16', is_bigendian=True))
     by_bridge = [ImageDecoder(84).decode(message) for message in messages]
-    from rosbags.image import message_to_cvimage
-
-    monkeypatch.setattr(images, 'image_converter', lambda: ('rosbags-image', message_to_cvimage))
+    monkeypatch.setattr(images, 'image_converters', lambda: (('rosbags-image', converters['rosbags-image']),))
     for message, expected in zip(messages, by_bridge):
         np.testing.assert_array_equal(ImageDecoder(84).decode(message), expected)

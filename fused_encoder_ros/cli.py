@@ -127,7 +127,7 @@ def _encode(options: argparse.Namespace) -> int:
             failed = True
     if options.json:
         print(json.dumps([summary.to_dict() for summary in summaries], indent=2))
-    else:
+    elif summaries:
         print('\n\n'.join(format_summary(summary) for summary in summaries))
     return EXIT_BAD_INPUT if failed else EXIT_OK
 

@@ -219,6 +219,9 @@ def _topics(values: Mapping[str, Any]) -> dict[str, str]:
         for camera in CAMERAS:
             if not topics[camera].endswith(COMPRESSED_SUFFIX):
                 topics[camera] += COMPRESSED_SUFFIX
+    for source, topic in topics.items():
+        if twin := next((other for other in topics if other != source and topics[other] == topic), None):
+            raise ConfigError(f'topics.{source}: {topic} is the topic of {twin} too; give each source its own')
     return topics
 
 

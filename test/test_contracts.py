@@ -56,6 +56,7 @@ def test_unusable_specs_are_named(fields: dict[str, object], says: str) -> None:
         ({'image_transport': 'theora'}, "image_transport: 'theora' is unknown; use one of"),
         ({'autostart': 'yes'}, 'autostart'),
         ({'topics.global': ''}, 'topics.global: the topic is empty'),
+        ({'topics.global': 'left_wrist/image'}, 'left_wrist/image is the topic of'),
         ({'joint_names': [1, 2]}, 'joint_names'),
         ({'checkpoint': 3}, 'checkpoint'),
         ({'horizon_s': 0.05}, 'horizon_s: 0.05 is shorter than'),

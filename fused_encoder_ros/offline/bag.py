@@ -110,8 +110,12 @@ class Bag:
             )
         accepted = (JOINT_STATE,) if source == JOINTS else (IMAGE, COMPRESSED_IMAGE)
         offered = sorted({f'{c.topic} ({c.msgtype})' for c in connections if c.msgtype in accepted})
-        choice = f'it has {", ".join(offered)}' if offered else f'it has no topic of {" or ".join(accepted)} at all'
-        raise BagError(f'bag {self.path} has no topic {wanted} for {source}; {choice}. Set topics.{source} or use --topic')
+        if not offered:
+            raise BagError(f'bag {self.path} has no topic {wanted} for {source}, and none of {" or ".join(accepted)} at all')
+        raise BagError(
+            f'bag {self.path} has no topic {wanted} for {source}; it has {", ".join(offered)}. '
+            f'Set topics.{source} or use --topic'
+        )
 
 
 class BagWriter:

@@ -44,7 +44,7 @@ setup(
             'tqdm',
         ],
         # colcon runs pytest only where this names it.
-        'test': ['pytest'],
+        'test': ['hypothesis', 'mcap-ros2-support', 'pytest'],
     },
     entry_points={
         'console_scripts': [

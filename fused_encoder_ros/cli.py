@@ -1,27 +1,28 @@
-"""The command `fused-encoder`: parse, call, print."""
+"""The command `fused-encoder`: parse, call, print.
+
+Heavy imports stand in the functions that need them: torch takes seconds, and help should not.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import BagError, ConfigError, FusedEncoderError, OutputError
-from fused_encoder_ros.model import Model, load_model
-from fused_encoder_ros.offline.bag import STORAGES
-from fused_encoder_ros.offline.encode import Summary, check_distinct_names, encode_bag
-from fused_encoder_ros.offline.rig_bag import write_rig_bag
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import Settings, read_parameter_file
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
+    from fused_encoder_ros.offline.encode import Summary
+    from fused_encoder_ros.settings import Settings
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
@@ -29,11 +30,16 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 2 bad usage or input, 1 otherwise."""
     options = _parser().parse_args(arguments)
+    # As an interrupt, so that unfinished output is cleared away: batch systems send it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(options.run(options))
     except FusedEncoderError as error:
         print(f'fused-encoder: {error}', file=sys.stderr)
         return EXIT_BAD_INPUT
+    except ModuleNotFoundError as error:
+        print(f"fused-encoder: {error}; install what bags need: pip install '.[desk]'", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print('fused-encoder: interrupted; nothing incomplete was left behind', file=sys.stderr)
         return EXIT_FAILED
@@ -95,7 +101,7 @@ def _add_rig(commands: Any) -> None:
     )
     rig.add_argument('bag', type=Path, help='folder to create')
     rig.add_argument('--duration', type=float, default=5.0, metavar='S', help='seconds (default: 5)')
-    rig.add_argument('--storage', choices=sorted(STORAGES), default='mcap', help='default: mcap')
+    rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: mcap')
     rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='default: 100')
     rig.add_argument('--camera-rate', type=float, default=30.0, metavar='HZ', help='default: 30')
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
@@ -105,6 +111,10 @@ def _add_rig(commands: Any) -> None:
 
 
 def _encode(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.model import load_model
+    from fused_encoder_ros.offline.encode import check_distinct_names
+    from fused_encoder_ros.settings import Settings
+
     if options.batch_size < 1:
         raise ConfigError(f'--batch-size: {options.batch_size} is too small; use at least 1')
     check_distinct_names(options.bags)
@@ -133,6 +143,10 @@ def _encode(options: argparse.Namespace) -> int:
 
 
 def _encode_one(bag: Path, options: argparse.Namespace, settings: Settings, model: Model) -> Summary:
+    from tqdm import tqdm
+
+    from fused_encoder_ros.offline.encode import encode_bag
+
     with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -152,6 +166,10 @@ def _encode_one(bag: Path, options: argparse.Namespace, settings: Settings, mode
 
 
 def _parameter_values(options: argparse.Namespace) -> dict[str, Any]:
+    import yaml
+
+    from fused_encoder_ros.settings import read_parameter_file
+
     values = read_parameter_file(options.config) if options.config else {}
     for assignment in options.set:
         name, text = _split(assignment, '--set', 'NAME=VALUE')
@@ -197,6 +215,10 @@ def format_summary(summary: Summary) -> str:
 
 
 def _rig(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.offline.rig_bag import write_rig_bag
+
+    if not 0 < options.duration <= 86_400:
+        raise ConfigError(f'--duration: {options.duration:g} is not within 0 to 86400 seconds')
     try:
         width, height = (int(side) for side in options.size.split('x'))
     except ValueError:

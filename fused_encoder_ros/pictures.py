@@ -63,7 +63,7 @@ def draw_features(
     """Draw features float32 [N,D] over time, with the skew and the latency of each set and where anchors were dropped."""
     seconds = (stamps_ns - stamps_ns[0]) / 1e9
     figure = Figure(figsize=(11, 7.5), layout='constrained', facecolor='white')
-    heat, skews, latency = figure.subplots(3, 1, sharex=True, height_ratios=(4, 1.4, 1.4))
+    heat, skews, latency = figure.subplots(3, 1, sharex=True, gridspec_kw={'height_ratios': (4, 1.4, 1.4)})
     spread = features.std(axis=0)
     deviation = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
     # Rows that move alike stand together, so that the eye sees the motion and not the numbering.

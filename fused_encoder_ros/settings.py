@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import array
+import difflib
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ Value = bool | int | float | str | list[str] | list[float]
 
 COMPRESSED_SUFFIX = '/compressed'
 
-_OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_service')
+_SEQUENCES = (list, tuple, array.array)
+
+OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_service')
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Parameter:
             ConfigError: naming the parameter, the value and the fix.
         """
         if self.floats:
-            if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            if not isinstance(value, _SEQUENCES):
                 raise ConfigError(f'{self.name}: {value!r} is not a list of numbers')
             return [self._number(item) for item in value]
         if isinstance(self.default, bool):
@@ -69,8 +73,8 @@ class Parameter:
         if isinstance(self.default, float):
             return self._number(value)
         if isinstance(self.default, list):
-            items = [value] if isinstance(value, str) else list(value)
-            if not all(isinstance(item, str) for item in items):
+            items = list(value) if isinstance(value, _SEQUENCES) else []
+            if not items or not all(isinstance(item, str) for item in items):
                 raise ConfigError(f'{self.name}: {value!r} is not a list of names')
             return items
         if not isinstance(value, str):
@@ -81,12 +85,14 @@ class Parameter:
 
     def _number(self, value: Any, whole: bool = False) -> float:
         kind = 'a whole number' if whole else 'a number'
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
             raise ConfigError(f'{self.name}: {value!r} is not {kind}')
         if self.minimum is not None and value < self.minimum:
             raise ConfigError(f'{self.name}: {value} is too small; use at least {self.minimum:g}')
         if self.maximum is not None and value > self.maximum:
             raise ConfigError(f'{self.name}: {value} is too large; use at most {self.maximum:g}')
+        if abs(value) > sys.float_info.max:
+            raise ConfigError(f'{self.name}: {value} is not finite')
         return value if whole else float(value)
 
 
@@ -178,7 +184,9 @@ class Settings:
         """
         for name in values:
             if name not in _BY_NAME:
-                raise ConfigError(f'{name}: there is no such parameter; known are {", ".join(sorted(_BY_NAME))}')
+                close = difflib.get_close_matches(name, _BY_NAME, 1)
+                hint = f'did you mean {close[0]}?' if close else f'known are {", ".join(sorted(_BY_NAME))}'
+                raise ConfigError(f'{name}: there is no such parameter; {hint}')
         checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
 
         def floats(name: str) -> tuple[float, ...] | None:
@@ -219,10 +227,22 @@ def _topics(values: Mapping[str, Any]) -> dict[str, str]:
         for camera in CAMERAS:
             if not topics[camera].endswith(COMPRESSED_SUFFIX):
                 topics[camera] += COMPRESSED_SUFFIX
-    for source, topic in topics.items():
-        if twin := next((other for other in topics if other != source and topics[other] == topic), None):
-            raise ConfigError(f'topics.{source}: {topic} is the topic of {twin} too; give each source its own')
+    refuse_shared_topics({source: absolute(topic) for source, topic in topics.items()})
     return topics
+
+
+def refuse_shared_topics(topics: Mapping[str, str]) -> None:
+    """Raises ConfigError when two sources have one topic: the encoder would see one camera twice."""
+    sources: dict[str, str] = {}
+    for source, topic in topics.items():
+        if topic in sources:
+            raise ConfigError(f'topics.{source}: {topic} is the topic of {sources[topic]} too; give each source its own')
+        sources[topic] = source
+
+
+def absolute(topic: str) -> str:
+    """A topic's name from the root namespace."""
+    return topic if topic.startswith('/') else f'/{topic}'
 
 
 def is_compressed(topic: str) -> bool:
@@ -257,7 +277,7 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
             _flatten(body['ros__parameters'], '', found)
     if not matched:
         raise ConfigError(f'parameter file {path} has no section for {node_name}; it has {list(content)}')
-    return {name: value for name, value in found.items() if name.split('.')[0] not in _OF_EVERY_NODE}
+    return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
 
@@ -34,6 +35,9 @@ class Rig:
         jitter_ms: standard deviation of the time between capture instants and the exact period.
         camera_delay_ms: from capture to publishing, the same for each camera, plus a random part a tenth as large.
         joint_names: order of the names in the messages is shuffled once by the seed.
+
+    Raises:
+        ConfigError: naming the number that is out of range.
     """
 
     seed: int = 0
@@ -45,6 +49,20 @@ class Rig:
     camera_delay_ms: float = 5.0
     joint_names: tuple[str, ...] = DEFAULT_JOINT_NAMES
     cameras: tuple[str, ...] = field(default=CAMERAS, init=False)
+
+    def __post_init__(self) -> None:
+        limits = {
+            'seed': (0, 2**63),
+            'width': (64, 8192),
+            'height': (48, 8192),
+            'camera_rate_hz': (0.1, 1000),
+            'joint_rate_hz': (0.1, 10_000),
+            'jitter_ms': (0, 1000),
+            'camera_delay_ms': (0, 10_000),
+        }
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise ConfigError(f'{name}: {getattr(self, name)} is not within {least} to {most}')
 
     @cached_property
     def message_joint_names(self) -> list[str]:

@@ -1,19 +1,18 @@
-"""Checkpoints of the training code: read safely, and recognise what they hold."""
+"""Checkpoints of the training code: recognise what they hold, and build the encoder for it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.errors import CheckpointError
 from fused_encoder_ros.model.encoder import ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.state_dict import read_state_dict
 
 SINGLE, THREE_STREAM = 'single', 'three_stream'
 DESIGNS = (SINGLE, THREE_STREAM)
@@ -41,34 +40,6 @@ class Dimensions:
     joint_dim: int
     image_feature_dim: int
     fusion_dim: int
-
-
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a bare state dict with torch's restricted unpickler, which runs no code.
-
-    Raises:
-        CheckpointError: when the file is missing, damaged, wants to run code, or holds anything but tensors by name.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth')
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f'checkpoint: {path} is refused: it is damaged, or it holds more than tensors and would run code when loaded. '
-            f'Save it again with torch.save(encoder.state_dict(), ...). ({_first_sentence(error)})'
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise CheckpointError(
-            f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({_first_sentence(error)})'
-        ) from error
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(
-            f'checkpoint: {path} holds a {type(content).__name__} that is not a state dict of tensors; '
-            'save it with torch.save(encoder.state_dict(), ...)'
-        )
-    return dict(content)
 
 
 def read_dimensions(state: Mapping[str, Tensor], source: str) -> Dimensions:
@@ -141,7 +112,3 @@ def content_hash(encoder: nn.Module) -> str:
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split('\n')[0][:200]

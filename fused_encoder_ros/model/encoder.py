@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.model._torchvision import import_torchvision
+from fused_encoder_ros.model.state_dict import read_state_dict
 
 models = import_torchvision().models
 
@@ -166,9 +167,6 @@ def _resnet18_weights(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a local file, or of torchvision's weights enum."""
     path = Path(source)
     if path.is_file():
-        # Imported here because checkpoint.py builds the encoders of this module.
-        from fused_encoder_ros.model.checkpoint import read_state_dict
-
         return read_state_dict(path)
     entries = list(models.ResNet18_Weights.__members__)
     if str(source) in entries:

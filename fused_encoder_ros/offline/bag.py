@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from fused_encoder_ros.errors import BagError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import COMPRESSED_SUFFIX, is_compressed
+from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute, is_compressed
 
 IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
     'sensor_msgs/msg/Image',
@@ -96,10 +96,10 @@ class Bag:
 
     def _find(self, source: str, topic: str) -> list[Connection]:
         """The connections of a topic: a ROS 1 bag has one for each publisher."""
-        wanted = _absolute(topic)
+        wanted = absolute(topic)
         expected = JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
         connections = self._reader.connections
-        here = [c for c in connections if _absolute(c.topic) == wanted]
+        here = [c for c in connections if absolute(c.topic) == wanted]
         fitting = [c for c in here if c.msgtype == expected]
         if fitting:
             return fitting
@@ -159,10 +159,6 @@ class BagWriter:
 def pack(values: np.ndarray) -> np.ndarray:
     """Arrays as the rosbags library's messages take them: as they are."""
     return values
-
-
-def _absolute(topic: str) -> str:
-    return topic if topic.startswith('/') else f'/{topic}'
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,12 +151,16 @@ def encode_bag(
                 stamps.append(feature.stamp_ns)
                 for sink in sinks:
                     sink.write(feature)
+    return _summarise(path, outputs, encoder, stamps, time.perf_counter() - start)
+
+
+def _summarise(path: Path, outputs: Mapping[str, Path], encoder: BagEncoder, stamps: list[int], elapsed_s: float) -> Summary:
     counts = encoder.pipeline.counts
     span_s = (stamps[-1] - stamps[0]) / 1e9 if stamps else 0.0
     return Summary(
         bag=str(path),
         output=str(outputs['parquet']),
-        bag_output=str(outputs['bag']) if bag_out else None,
+        bag_output=str(outputs['bag']) if 'bag' in outputs else None,
         messages=dict(counts.messages),
         anchors=counts.anchors,
         sets=len(stamps),
@@ -165,7 +169,7 @@ def encode_bag(
         details=encoder.details,
         span_s=span_s,
         rate_hz=(len(stamps) - 1) / span_s if span_s > 0 else None,
-        elapsed_s=time.perf_counter() - start,
+        elapsed_s=elapsed_s,
     )
 
 

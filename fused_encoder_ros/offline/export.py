@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,25 +80,54 @@ class ParquetSink:
 def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Path]]:
     """Give temporary paths to write to, and move them to their final places when the block ends well.
 
+    With `force` an existing output gives way: a file to a file, a bag's folder to a bag's folder, and nothing else.
+    When anything fails, what was there before is there again.
+
     Raises:
-        OutputError: when an output exists and `force` is not set, or its folder cannot be written to.
+        OutputError: when an output exists and may not be replaced, or its folder cannot be written to.
     """
     for final in outputs.values():
-        if final.exists() and not force:
-            raise OutputError(f'{final} exists already; use --force to replace it, or another --out')
+        _check_replaceable(final, force)
     folder = next(iter(outputs.values())).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Beside the final place, so that the move is one step on one file system.
+        # Beside the final place, so that each move is one step on one file system.
         work = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))
     except OSError as error:
-        raise OutputError(f'output folder {folder} cannot be written: {error.strerror}; choose another --out') from error
+        raise OutputError(f'output folder {folder} cannot be written: {error.strerror}; choose another place') from error
     try:
         temporary = {name: work / final.name for name, final in outputs.items()}
         yield temporary
-        for name, final in outputs.items():
-            if final.is_dir():
-                shutil.rmtree(final)
-            os.replace(temporary[name], final)
+        _replace_all([(temporary[name], final) for name, final in outputs.items()], work / 'replaced')
+    except OSError as error:
+        raise OutputError(f'output folder {folder} cannot be written: {error.strerror or error}') from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_replaceable(final: Path, force: bool) -> None:
+    if not os.path.lexists(final):
+        return
+    if not force:
+        raise OutputError(f'{final} exists already; use --force to replace it, or choose another place')
+    is_bag = final.is_dir() and (final / 'metadata.yaml').is_file()
+    if final.is_symlink() or not (is_bag or final.is_file()):
+        raise OutputError(f'{final} exists and is no result of this program; it is not replaced even with --force')
+
+
+def _replace_all(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:
+    aside.mkdir()
+    done: list[Path] = []
+    try:
+        for new, final in moves:
+            if final.exists():
+                os.rename(final, aside / final.name)
+            done.append(final)
+            os.rename(new, final)
+    except BaseException:
+        for final in done:
+            if (aside / final.name).exists():
+                if final.exists():
+                    os.rename(final, aside / f'new-{final.name}')
+                os.rename(aside / final.name, final)
+        raise

@@ -101,8 +101,15 @@ class ImageDecoder:
         Raises:
             DecodeError: when the message is malformed, truncated, or of an encoding that would take a guess.
         """
+        try:
+            return self._decode(message)
+        except cv2.error as error:
+            # As for a damaged header that announces gigapixels.
+            raise DecodeError(f'OpenCV refuses the image: {str(error).strip().splitlines()[0]}') from error
+
+    def _decode(self, message: Any) -> Pixels:
         if hasattr(message, 'format'):
-            return self._finish(_decompress(message), _BGR)
+            return self._finish(_decompress(message), self._compressed_order(message.format))
         if message.encoding in _SEMI_PLANAR:
             return self._finish(_decode_semi_planar(message), _RGB)
         encoding = self._encodings.get(message.encoding)
@@ -112,6 +119,23 @@ class ImageDecoder:
         if encoding.order is None:
             return self._finish(_convert(image, message, encoding), _RGB)
         return self._finish(image, encoding.order)
+
+    def _compressed_order(self, text: str) -> tuple[int, int, int]:
+        """The order of the channels that OpenCV gives for a compressed image: BGR, unless the file holds raw pixels.
+
+        image_transport writes `ENCODING; KIND compressed TARGET`. Without a target, the file holds pixels of ENCODING
+        as they were.
+        """
+        encoding, _, rest = text.partition(';')
+        if rest.partition('compressed')[2].strip():
+            return _BGR
+        if encoding.startswith('bayer_'):
+            raise DecodeError(f'format {text!r} is a compressed raw mosaic; let the driver publish colour or the raw image')
+        if encoding in _UNTYPED:
+            if encoding not in self._encodings:
+                raise DecodeError(_unknown_encoding(encoding))
+            return self._encodings[encoding].order or _BGR
+        return _BGR
 
     def _finish(self, image: NDArray[Any], order: tuple[int, int, int]) -> Pixels:
         if image.dtype != np.uint8:

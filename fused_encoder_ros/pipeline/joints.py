@@ -21,16 +21,23 @@ class JointReader:
     """Reads `sensor_msgs/JointState`-like messages into the spec's joint order.
 
     Names that the spec does not know are left out; joints that the message does not bring are NaN.
+
+    Attributes:
+        unknown: names that came and that the spec does not know, the first few.
     """
 
     def __init__(self, joint_names: Sequence[str]) -> None:
         self._index = {name: i for i, name in enumerate(joint_names)}
-        self._names = tuple(joint_names)
+        self.unknown: list[str] = []
         # Publishers repeat the same list of names, so its lookup is done once.
         self._layouts: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
 
     def read(self, message: Any) -> JointSample:
-        """Raises DecodeError when the message is malformed or brings none of the spec's joints."""
+        """Read one message; that it brings none of the spec's joints is no fault.
+
+        Raises:
+            DecodeError: when the message is malformed.
+        """
         names = tuple(message.name)
         if len(message.position) != len(names):
             raise DecodeError(
@@ -40,9 +47,6 @@ class JointReader:
         positions = np.full(len(self._index), np.nan)
         positions[target] = np.asarray(message.position, np.float64)[source]
         positions[~np.isfinite(positions)] = np.nan
-        if np.isnan(positions).all():
-            wanted = ', '.join(self._names)
-            raise DecodeError(f'no finite position of any joint of the spec ({wanted}); the message names {list(names)}')
         return JointSample(stamp_to_ns(message.header.stamp), positions)
 
     def not_finite(self, message: Any) -> list[str]:
@@ -57,6 +61,7 @@ class JointReader:
                 raise DecodeError(f'joint {twice!r} is named twice in one message')
             source = [i for i, name in enumerate(names) if name in self._index]
             layout = source, [self._index[names[i]] for i in source]
+            self.unknown += [n for n in names if n not in self._index and n not in self.unknown][: 16 - len(self.unknown)]
             if len(self._layouts) < 64:  # a publisher that never repeats itself must not fill the memory
                 self._layouts[names] = layout
         return layout
@@ -71,9 +76,14 @@ class JointSeries:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def add(self, stamp_ns: int, position: float, oldest_ns: int, limit: int) -> None:
-        """Insert a sample, then forget those before `oldest_ns` and all but the newest `limit`."""
+    def add(self, stamp_ns: int, position: float, horizon_ns: int, limit: int) -> None:
+        """Insert a sample, then forget those a horizon older than the newest, and all but the newest `limit`.
+
+        A sample that is itself older than that means that the publisher's clock jumped: the series begins again.
+        """
         samples = self._samples
+        if samples and stamp_ns < samples[-1][0] - horizon_ns:
+            samples.clear()
         if not samples or stamp_ns > samples[-1][0]:
             samples.append((stamp_ns, position))
         else:
@@ -83,9 +93,13 @@ class JointSeries:
             else:
                 insort(samples, (stamp_ns, position))
         # Forgetting in steps keeps the cost of moving the list away from every message.
-        stale = max(bisect_left(samples, (oldest_ns,)), len(samples) - limit)
+        stale = max(bisect_left(samples, (samples[-1][0] - horizon_ns,)), len(samples) - limit)
         if stale > 64 or len(samples) > limit:
             del samples[:stale]
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget the samples after a stamp."""
+        del self._samples[bisect_right(self._samples, (stamp_ns, math.inf)) :]
 
     def reaches(self, stamp_ns: int) -> bool:
         """Whether a sample at or after the stamp has come."""
@@ -134,10 +148,14 @@ class JointBuffer:
 
     def add(self, sample: JointSample) -> None:
         """Take the joints that the sample brings."""
-        oldest_ns = sample.stamp_ns - self._horizon_ns
         for series, position in zip(self._series, sample.positions.tolist()):
             if position == position:  # not NaN
-                series.add(sample.stamp_ns, position, oldest_ns, self._limit)
+                series.add(sample.stamp_ns, position, self._horizon_ns, self._limit)
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget the samples after a stamp."""
+        for series in self._series:
+            series.forget_after(stamp_ns)
 
     def reaches(self, stamp_ns: int) -> bool:
         """Whether every joint has a sample at or after the stamp."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,15 @@ class Pipeline:
             outcomes.append(Reject(sample.stamp_ns, JOINTS, Reason.UNDECODABLE, detail))
         return outcomes
 
+    def _explained(self, outcome: Outcome) -> Outcome:
+        """Missing joints are most often joints of another name."""
+        unknown = self._joint_reader.unknown
+        if isinstance(outcome, Drop) and outcome.reason is Reason.NO_JOINTS and unknown:
+            return replace(outcome, detail=f'{outcome.detail}; not in joint_names, but published: {", ".join(unknown)}')
+        return outcome
+
     def _counted(self, outcomes: list[Outcome]) -> list[Outcome]:
+        outcomes = [self._explained(outcome) for outcome in outcomes]
         for outcome in outcomes:
             self.counts.add(outcome)
         return outcomes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ class SyncOptions:
         max_wait_ns: an anchor gives up on a stream that is silent once a newer anchor is this much later.
         joint_max_age_ns: joints rest on samples no further than this from the anchor's stamp.
         horizon_ns: how long frames and joints are kept; a stamp that is this much before its stream's newest means
-            that the clock jumped.
+            that the stream's clock jumped.
     """
 
     anchor: str = 'global'
@@ -72,14 +72,22 @@ class _FrameBuffer:
         self._frames.clear()
 
     def add(self, frame: Frame) -> None:
+        horizon_ns = self._options.horizon_ns
+        if self._stamps and frame.stamp_ns < self._stamps[-1] - horizon_ns:
+            self.clear()  # this camera's clock jumped
         if frame.stamp_ns not in self._frames:
             insort(self._stamps, frame.stamp_ns)
         self._frames[frame.stamp_ns] = frame
-        oldest_ns = self._stamps[-1] - self._options.horizon_ns
-        stale = max(bisect_left(self._stamps, oldest_ns), len(self._stamps) - MAX_FRAMES)
-        for stamp in self._stamps[:stale]:
+        stale = max(bisect_left(self._stamps, self._stamps[-1] - horizon_ns), len(self._stamps) - MAX_FRAMES)
+        self._remove(slice(0, stale))
+
+    def forget_after(self, stamp_ns: int) -> None:
+        self._remove(slice(bisect_right(self._stamps, stamp_ns), None))
+
+    def _remove(self, part: slice) -> None:
+        for stamp in self._stamps[part]:
             del self._frames[stamp]
-        del self._stamps[:stale]
+        del self._stamps[part]
 
     def nearest(self, stamp_ns: int) -> Frame | None:
         """The frame nearest to the stamp, however far; of two equally near, the earlier."""
@@ -94,43 +102,6 @@ class _FrameBuffer:
         before = bisect_right(self._stamps, stamp_ns)
         period_ns = self._options.camera_period_ns
         return before > 0 and 2 * (stamp_ns - self._stamps[before - 1]) <= period_ns
-
-
-class _Clock:
-    """Follows the stamps of every stream, and tells a jump of the clock from lateness.
-
-    When one stream jumps backwards past the horizon (a looped bag, a clock set back), the others still have messages
-    of the old time under way. Those are `STRAGGLER`s until the stream jumps too, or until it has gone on past the
-    horizon in its old time, which means that it never will.
-    """
-
-    ON_TIME, JUMPED, STRAGGLER = range(3)
-
-    def __init__(self, sources: Sequence[str], horizon_ns: int) -> None:
-        self._sources = tuple(sources)
-        self._horizon_ns = horizon_ns
-        self.reset()
-
-    def reset(self) -> None:
-        self._newest: dict[str, int] = {}
-        self._left_behind: dict[str, int] = {}
-
-    def observe(self, source: str, stamp_ns: int) -> int:
-        newest = self._newest.get(source)
-        backwards = newest is not None and stamp_ns < newest - self._horizon_ns
-        if source in self._left_behind:
-            if not backwards and stamp_ns <= self._left_behind[source] + self._horizon_ns:
-                self._newest[source] = max(stamp_ns, self._newest[source])
-                return self.STRAGGLER
-            del self._left_behind[source]
-            self._newest[source] = stamp_ns
-            return self.ON_TIME
-        if backwards:
-            self._left_behind = {other: ns for other, ns in self._newest.items() if other != source}
-            self._newest[source] = stamp_ns
-            return self.JUMPED
-        self._newest[source] = stamp_ns if newest is None else max(newest, stamp_ns)
-        return self.ON_TIME
 
 
 class Synchroniser:
@@ -149,9 +120,7 @@ class Synchroniser:
         self._followers = {name: _FrameBuffer(options) for name in spec.cameras if name != options.anchor}
         self._joints = JointBuffer(spec.joint_names, options.horizon_ns, options.joint_max_age_ns, MAX_JOINT_SAMPLES)
         self._normalise = _joint_normaliser(spec)
-        self._clock = _Clock((*spec.cameras, JOINTS), options.horizon_ns)
-        self._last_decided_ns = -1
-        self._newest_anchor_ns = -1
+        self._start_afresh()
 
     @property
     def pending(self) -> int:
@@ -166,62 +135,93 @@ class Synchroniser:
     def push_frame(self, camera: str, frame: Frame) -> list[Outcome]:
         """Take a frame of one of the spec's cameras."""
         if camera == self._options.anchor:
-            return self._push(camera, frame.stamp_ns, lambda: self._add_anchor(frame))
-        return self._push(camera, frame.stamp_ns, lambda: self._followers[camera].add(frame))
+            outcomes = self._bad_stamp(camera, frame.stamp_ns) or self._add_anchor(frame)
+        else:
+            outcomes = self._bad_stamp(camera, frame.stamp_ns)
+            if not outcomes:
+                self._followers[camera].add(frame)
+        return outcomes + self._decide()
 
     def push_joints(self, sample: JointSample) -> list[Outcome]:
         """Take a joint sample."""
-        return self._push(JOINTS, sample.stamp_ns, lambda: self._joints.add(sample))
+        outcomes = self._bad_stamp(JOINTS, sample.stamp_ns)
+        if not outcomes:
+            self._joints.add(sample)
+        return outcomes + self._decide()
 
-    def flush(self, reason: Reason, detail: str = '', stream: str = '') -> list[Outcome]:
+    def flush(self, reason: Reason, detail: str = '') -> list[Outcome]:
         """Drop every waiting anchor for the reason given, and forget everything."""
-        drops: list[Outcome] = [
-            Drop(frame.stamp_ns, stream or self._options.anchor, reason, detail) for frame in self._pending
-        ]
-        self._clear()
-        self._clock.reset()
-        return drops
-
-    def _clear(self) -> None:
+        drops: list[Outcome] = [Drop(frame.stamp_ns, self._options.anchor, reason, detail) for frame in self._pending]
         self._pending.clear()
         for buffer in self._followers.values():
             buffer.clear()
         self._joints.clear()
-        self._last_decided_ns = self._newest_anchor_ns = -1
+        self._start_afresh()
+        return drops
 
-    def _push(self, source: str, stamp_ns: int, add: Callable[[], list[Outcome] | None]) -> list[Outcome]:
+    def _start_afresh(self) -> None:
+        self._last_decided_ns = -1
+        self._newest_anchor_ns = -1
+        self._jumped_to_ns: int | None = None
+
+    def _bad_stamp(self, source: str, stamp_ns: int) -> list[Outcome]:
         if stamp_ns <= 0:
-            return [
-                self._refuse(source, stamp_ns, Reason.BAD_STAMP, 'the stamp is zero: the driver does not set header.stamp')
-            ]
-        outcomes: list[Outcome] = []
-        timing = self._clock.observe(source, stamp_ns)
-        if timing == _Clock.STRAGGLER:
-            return [self._refuse(source, stamp_ns, Reason.CLOCK_JUMP, 'a message from before the clock jumped')]
-        if timing == _Clock.JUMPED:
-            detail = f'{source} jumped backwards: everything buffered was let go'
-            outcomes += [Drop(f.stamp_ns, source, Reason.CLOCK_JUMP, detail) for f in self._pending]
-            self._clear()
-        outcomes += add() or []
-        return outcomes + self._decide()
+            detail = f'the stamp is {"zero" if stamp_ns == 0 else "negative"}: the driver does not set header.stamp'
+            return [self._refuse(source, stamp_ns, Reason.BAD_STAMP, detail)]
+        if source != self._options.anchor and self._is_of_old_time(stamp_ns):
+            ahead_s = (stamp_ns - self._newest_anchor_ns) / 1e9
+            detail = f'{source} is {ahead_s:.1f} s ahead of the anchor, whose clock jumped back: a message from before'
+            return [self._refuse(source, stamp_ns, Reason.CLOCK_JUMP, detail)]
+        return []
+
+    def _is_of_old_time(self, stamp_ns: int) -> bool:
+        """Whether a message was under way when the anchor's clock jumped back.
+
+        Asked for one horizon after the jump. A stream that is that far ahead later on has a clock of its own: it is
+        taken, and then it does not match.
+        """
+        if self._jumped_to_ns is None:
+            return False
+        if self._newest_anchor_ns - self._jumped_to_ns > self._options.horizon_ns:
+            self._jumped_to_ns = None
+            return False
+        return stamp_ns > self._newest_anchor_ns + self._options.horizon_ns
 
     def _refuse(self, source: str, stamp_ns: int, reason: Reason, detail: str) -> Outcome:
         kind = Drop if source == self._options.anchor else Reject
         return kind(stamp_ns, source, reason, detail)
 
     def _add_anchor(self, frame: Frame) -> list[Outcome]:
-        anchor = self._options.anchor
+        outcomes: list[Outcome] = []
+        if frame.stamp_ns < self._newest_anchor_ns - self._options.horizon_ns:
+            outcomes = self._rewind(frame.stamp_ns)
         if frame.stamp_ns <= self._last_decided_ns:
-            detail = 'the stamp is not after that of an earlier set: a duplicate, or out of order by too much'
-            return [Drop(frame.stamp_ns, anchor, Reason.BAD_STAMP, detail)]
+            detail = 'the stamp is not after that of an earlier set: a duplicate, out of order, or a loop within horizon_s'
+            return [self._refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
-            return [Drop(frame.stamp_ns, anchor, Reason.BAD_STAMP, 'the stamp is that of an earlier frame: a duplicate')]
+            detail = 'the stamp is that of an earlier frame: a duplicate'
+            return [self._refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         self._newest_anchor_ns = max(self._newest_anchor_ns, frame.stamp_ns)
         at = len(self._pending)
         while at and self._pending[at - 1].stamp_ns > frame.stamp_ns:
             at -= 1
         self._pending.insert(at, frame)
-        return []
+        return outcomes
+
+    def _rewind(self, stamp_ns: int) -> list[Outcome]:
+        """The anchor's clock jumped back to a stamp: let the old time go, of every stream."""
+        distance_s = (self._newest_anchor_ns - stamp_ns) / 1e9
+        detail = f'the clock of {self._options.anchor} jumped back by {distance_s:.1f} s'
+        drops: list[Outcome] = [
+            Drop(frame.stamp_ns, self._options.anchor, Reason.CLOCK_JUMP, detail) for frame in self._pending
+        ]
+        self._pending.clear()
+        self._start_afresh()
+        self._jumped_to_ns = stamp_ns
+        for buffer in self._followers.values():
+            buffer.forget_after(stamp_ns + self._options.horizon_ns)
+        self._joints.forget_after(stamp_ns + self._options.horizon_ns)
+        return drops
 
     def _decide(self) -> list[Outcome]:
         """Decide the oldest anchors, as far as that can be done in order."""

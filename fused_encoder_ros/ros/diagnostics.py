@@ -48,10 +48,12 @@ def encoder_status(
         level, message = DiagnosticStatus.WARN, 'no checkpoint was given: features come from RANDOM weights'
     else:
         level, message = DiagnosticStatus.OK, 'encoding'
+    published, faults = tally.published, tally.faults  # the worker goes on counting
+    encoding = pipeline.counts.sets - published - faults - tally.unencoded
     values: dict[str, object] = {
-        'anchors': tally.anchors,
-        'sets': tally.published,
-        'waiting': pipeline.pending,
+        'anchors': pipeline.counts.anchors,
+        'sets': published,
+        'waiting': pipeline.pending + encoding,
         **{f'dropped: {reason}': count for reason, count in sorted(tally.all_drops().items())},
         **{f'skew_max_ms: {source}': _number(ms) for source, ms in tally.worst_skew_ms().items()},
     }
@@ -82,11 +84,18 @@ def silence_cause(source: Input, monitor: InputMonitor, silence_s: float) -> str
     return f'{text}, {cause}' if cause else text
 
 
-def explain_silence(inputs: Sequence[Input], monitors: Mapping[str, InputMonitor], tally: Tally, silence_s: float) -> str:
-    """Why no set comes out: silent or unusable inputs, else the reason of the last drops."""
+def explain_silence(
+    inputs: Sequence[Input],
+    monitors: Mapping[str, InputMonitor],
+    tally: Tally,
+    drops_before: Mapping[str, int],
+    silence_s: float,
+) -> str:
+    """Why no set comes out: silent or unusable inputs, else the reasons of the drops since `drops_before`."""
     causes = [cause for source in inputs if (cause := silence_cause(source, monitors[source.source], silence_s))]
-    if not causes and tally.all_drops():
-        reasons = ', '.join(f'{reason} {count}' for reason, count in tally.all_drops().items())
+    recent = {reason: count - drops_before.get(reason, 0) for reason, count in tally.all_drops().items()}
+    reasons = ', '.join(f'{reason} {count}' for reason, count in recent.items() if count)
+    if not causes and reasons:
         causes = [f'every anchor frame was dropped ({reasons}); the last: {tally.last_detail}']
     return '; '.join(causes) or 'messages arrive on every input, and sets should follow'
 

@@ -63,7 +63,7 @@ class ObservationFilter(SimpleFilter):
     def __init__(self, pipeline: Pipeline, inputs: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.pipeline = pipeline
-        self._outcome_callbacks: list[Callable[[str, Outcome], None]] = []
+        self._outcome_callbacks: list[Callable[[Outcome], None]] = []
         if inputs is not None:
             self.connectInput(inputs)
 
@@ -72,18 +72,19 @@ class ObservationFilter(SimpleFilter):
         for source, upstream in inputs.items():
             upstream.registerCallback(self.add, source)
 
-    def register_outcome_callback(self, callback: Callable[[str, Outcome], None]) -> None:
-        """Have `callback(source, outcome)` called for every outcome, drops and rejects included."""
+    def register_outcome_callback(self, callback: Callable[[Outcome], None]) -> None:
+        """Have `callback(outcome)` called for every outcome, drops and rejects included."""
         self._outcome_callbacks.append(callback)
 
-    def add(self, message: Any, source: str) -> None:
-        """Take one message of a source."""
-        self.signal(source, self.pipeline.push(source, message))
+    def add(self, message: Any, source: str) -> list[Outcome]:
+        """Take one message of a source; returns what it decided."""
+        return self.signal(self.pipeline.push(source, message))
 
-    def signal(self, source: str, outcomes: list[Outcome]) -> None:
+    def signal(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Hand outcomes to the callbacks."""
         for outcome in outcomes:
             for callback in self._outcome_callbacks:
-                callback(source, outcome)
+                callback(outcome)
             if isinstance(outcome, Observation):
                 self.signalMessage(outcome)
+        return outcomes

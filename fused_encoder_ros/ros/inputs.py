@@ -43,7 +43,7 @@ class Input(SimpleFilter):
     @property
     def publishers(self) -> list[Any]:
         """Endpoint info of the topic's publishers."""
-        return list(self._node.get_publishers_info_by_topic(self.resolved_topic))
+        return list(self._node.get_publishers_info_by_topic(self.topic))  # which applies remappings itself
 
     @property
     def reliability(self) -> str:

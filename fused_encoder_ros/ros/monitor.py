@@ -18,7 +18,7 @@ STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
 and from the anchor's stamp to the publishing."""
 
 _WINDOW = 1000
-_OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP)
+_OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)
 _LOG_INTERVAL_NS = 5_000_000_000
 _NUMBER = re.compile(r'[0-9.]+')
 
@@ -106,25 +106,34 @@ class Latencies:
 
 
 class ArrivalClock:
-    """Remembers when each anchor frame arrived, to tell the stages of its latency."""
+    """Remembers when each anchor frame arrived, to tell the stages of its latency. Used by both threads."""
+
+    _LIMIT = 1024
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._arrivals: dict[int, tuple[int, float]] = {}
 
     def arrived(self, stamp_ns: int, now_ns: int, clock_ns: int) -> None:
         """An anchor frame came at `time.monotonic_ns` and at the ROS clock's time."""
-        self._arrivals[stamp_ns] = now_ns, (clock_ns - stamp_ns) / 1e6
-        while len(self._arrivals) > 1024:
-            del self._arrivals[next(iter(self._arrivals))]
+        with self._lock:
+            self._arrivals[stamp_ns] = now_ns, (clock_ns - stamp_ns) / 1e6
+            if len(self._arrivals) > self._LIMIT:
+                del self._arrivals[next(iter(self._arrivals))]
+
+    def forget(self, stamp_ns: int) -> tuple[int, float] | None:
+        """An anchor frame has ended; returns when it came, and its transport in milliseconds."""
+        with self._lock:
+            return self._arrivals.pop(stamp_ns, None)
 
     def stages(self, feature: Feature, timing: Timing, clock_ns: int) -> dict[str, float]:
-        """Latency in milliseconds by stage, of a feature that is about to be published."""
+        """Latency in milliseconds by stage, of a feature that was just published."""
         stages = {
             'queue': (timing.taken_ns - timing.posted_ns) / 1e6,
             'encode': (timing.encoded_ns - timing.taken_ns) / 1e6,
             'total': (clock_ns - feature.stamp_ns) / 1e6,
         }
-        if arrival := self._arrivals.pop(feature.stamp_ns, None):
+        if arrival := self.forget(feature.stamp_ns):
             arrived_ns, transport_ms = arrival
             stages |= {'transport': transport_ms, 'wait': (timing.posted_ns - arrived_ns) / 1e6}
         return stages
@@ -134,12 +143,18 @@ class Tally:
     """What became of every anchor frame, from the pipeline's outcomes and the worker's.
 
     Each counter has one writing thread: `published` and `faults` the worker's, the others the executor's.
+
+    Attributes:
+        published: sets whose feature was published.
+        faults: sets that the encoder or the publishing failed for.
+        drops: anchor frames that gave no feature for any other reason, by `Drop.key`.
+        unencoded: those of them that were complete sets.
     """
 
     def __init__(self) -> None:
-        self.anchors = 0
         self.published = 0
         self.drops: Counter[str] = Counter()
+        self.unencoded = 0
         self.faults = 0
         self.last_feature_ns: int | None = None
         self.last_detail = ''

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.settings import PARAMETERS, Parameter, Settings
+from fused_encoder_ros.settings import OF_EVERY_NODE, PARAMETERS, Parameter, Settings
 
 
 class NodeParameters:
@@ -36,7 +36,10 @@ class NodeParameters:
         """
         for error in self._refused.values():
             raise error
-        return Settings.from_values({p.name: self._node.get_parameter(p.name).value for p in PARAMETERS})
+        values = {p.name: self._node.get_parameter(p.name).value for p in PARAMETERS}
+        # A misspelled name must not leave a default in place unseen.
+        strays = [name for name in self._node._parameter_overrides if name.split('.')[0] not in OF_EVERY_NODE]
+        return Settings.from_values({**dict.fromkeys(strays), **values})
 
     def _declare(self, parameter: Parameter) -> None:
         default: Any = parameter.default

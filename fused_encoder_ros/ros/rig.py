@@ -10,12 +10,14 @@ from typing import Any
 
 import rclpy
 from builtin_interfaces.msg import Time
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 
+from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros.stopping import init_with_stop
 from fused_encoder_ros.synthetic import Event, Rig
@@ -27,21 +29,25 @@ class RigNode(Node):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('rig', **kwargs)
 
-        def parameter(name: str, default: Any) -> Any:
-            return self.declare_parameter(name, default).value
+        def number(name: str, default: float) -> Any:
+            # `duration_s:=10` is a whole number, which a parameter of fixed type double refuses.
+            value = self.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f'{name}: {value!r} is not a number')
+            return value
 
         self._rig = Rig(
-            seed=parameter('seed', 0),
-            width=parameter('width', 640),
-            height=parameter('height', 480),
-            camera_rate_hz=parameter('camera_rate_hz', 30.0),
-            joint_rate_hz=parameter('joint_rate_hz', 100.0),
-            jitter_ms=parameter('jitter_ms', 0.5),
-            camera_delay_ms=parameter('camera_delay_ms', 5.0),
+            seed=int(number('seed', 0)),
+            width=int(number('width', 640)),
+            height=int(number('height', 480)),
+            camera_rate_hz=number('camera_rate_hz', 30.0),
+            joint_rate_hz=number('joint_rate_hz', 100.0),
+            jitter_ms=number('jitter_ms', 0.5),
+            camera_delay_ms=number('camera_delay_ms', 5.0),
         )
-        self._duration_s = parameter('duration_s', 0.0)
-        self._wait_s = parameter('wait_for_listeners_s', 0.0)
-        best_effort = parameter('reliability', 'reliable') == 'best_effort'
+        self._duration_s = number('duration_s', 0.0)
+        self._wait_s = number('wait_for_listeners_s', 0.0)
+        best_effort = self.declare_parameter('reliability', 'reliable').value == 'best_effort'
         reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
         self._publishers_by_source = {
@@ -83,7 +89,12 @@ class RigNode(Node):
 def main() -> int:
     """Run the rig until its duration is over, SIGINT or SIGTERM; returns the exit code."""
     stop = init_with_stop(sys.argv)
-    node = RigNode()
+    try:
+        node = RigNode()
+    except ConfigError as error:
+        print(f'rig cannot start: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -87,6 +88,13 @@ class EncodeWorker:
         self._thread.join()
         return left
 
+    def _fault(self, observation: Observation, detail: str) -> None:
+        try:
+            self._on_fault(observation, detail)
+        except Exception as error:
+            # Where even that cannot be told, the log of last resort.
+            print(f'fused_encoder: {detail}; and telling so failed: {error}', file=sys.stderr)
+
     def _run(self) -> None:
         while (item := self._mailbox.take()) is not None:
             observation, posted_ns = item
@@ -95,9 +103,12 @@ class EncodeWorker:
                 values = self._model.encode(observation.images[np.newaxis], observation.joints[np.newaxis])[0]
             except Exception as error:
                 # Whatever the engine raises, the thread must live on: the next set may succeed.
-                self._on_fault(observation, f'the engine failed: {type(error).__name__}: {error}')
+                self._fault(observation, f'the engine failed: {type(error).__name__}: {error}')
                 continue
             if not np.isfinite(values).all():
-                self._on_fault(observation, 'the feature holds NaN or infinity')
+                self._fault(observation, 'the feature holds NaN or infinity')
                 continue
-            self._on_feature(Feature(values, observation), Timing(posted_ns, taken_ns, time.monotonic_ns()))
+            try:
+                self._on_feature(Feature(values, observation), Timing(posted_ns, taken_ns, time.monotonic_ns()))
+            except Exception as error:
+                self._fault(observation, f'the feature could not be published: {type(error).__name__}: {error}')

@@ -76,8 +76,12 @@ class Desk:
     def start(self, module: str = 'main', **parameters: object) -> LiveProcess:
         """Start the node (or the rig) with these parameters; `__` in a name stands for a dot."""
         arguments = [item for k, v in parameters.items() for item in ('-p', f'{k.replace("__", ".")}:={v}')]
+        return self.start_with(*(['--ros-args', *arguments] if arguments else []), module=module)
+
+    def start_with(self, *arguments: str, module: str = 'main') -> LiveProcess:
+        """Start the node (or the rig) with these arguments."""
         log = self.folder / f'{module}_{len(self.processes)}.log'
-        self.processes.append(LiveProcess(log, module, *(['--ros-args', *arguments] if arguments else [])))
+        self.processes.append(LiveProcess(log, module, *arguments))
         return self.processes[-1]
 
     def close(self) -> None:

@@ -24,22 +24,24 @@ TOPICS = {f'/{camera}/image': 'sensor_msgs/msg/Image' for camera in ('left_wrist
 TOPICS['/joint_states'] = 'sensor_msgs/msg/JointState'
 
 
-@pytest.mark.parametrize(('speed', 'may_supersede'), [(0.4, False), (1.0, True)])
-def test_live_equals_offline(desk: Desk, tmp_path: Path, speed: float, may_supersede: bool) -> None:
+@pytest.mark.parametrize(('camera_rate_hz', 'speed', 'may_supersede'), [(15.0, 0.4, False), (30.0, 1.0, True)])
+def test_live_equals_offline(desk: Desk, tmp_path: Path, camera_rate_hz: float, speed: float, may_supersede: bool) -> None:
     checkpoint = tmp_path / 'run_obs_encoder.pth'
     torch.manual_seed(11)
     torch.save(ImageJointEncoder().state_dict(), checkpoint)
     bag = tmp_path / 'robot'
-    write_rig_bag(bag, Rig(seed=3), 2.0)
+    write_rig_bag(bag, Rig(seed=3, camera_rate_hz=camera_rate_hz), 60 / camera_rate_hz)
 
-    settings = Settings.from_values({'checkpoint': str(checkpoint)})
+    # Phases of slower cameras lie further apart.
+    tolerance_ms = 600.0 / camera_rate_hz
+    settings = Settings.from_values({'checkpoint': str(checkpoint), 'tolerance_ms': tolerance_ms})
     model = load_model(settings.model, settings.spec)
     summary = encode_bag(bag, tmp_path, settings, model)
     table = pq.read_table(tmp_path / 'robot.parquet').to_pydict()
     offline = dict(zip(table['stamp_ns'], np.array(table['feature'], np.float32)))
     assert len(offline) > 50
 
-    node = desk.start(checkpoint=checkpoint)
+    node = desk.start(checkpoint=checkpoint, tolerance_ms=tolerance_ms)
     desk.advertise(TOPICS)
     desk.wait_until_heard()
     desk.play(bag, speed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from ros_messages import MS, T0
 from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros.cli import main
+from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, load_model
 from fused_encoder_ros.offline.bag import typestore
 from fused_encoder_ros.offline.encode import encode_bag
+from fused_encoder_ros.offline.export import completed
 from fused_encoder_ros.offline.rig_bag import START_NS, write_rig_bag
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
@@ -132,6 +135,47 @@ def test_existing_output_is_kept_unless_forced(bag: Path, tmp_path: Path) -> Non
     assert pq.read_table(tmp_path / 'rig.parquet').num_rows > 50
 
 
+def test_force_replaces_results_and_nothing_else(bag: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'out'
+    assert fused_encoder('encode', bag, '--out', out, '--bag-out').returncode == 0
+    assert fused_encoder('encode', bag, '--out', out, '--bag-out', '--force').returncode == 0
+    assert sorted(p.name for p in out.iterdir()) == ['rig.parquet', 'rig_features']
+    before = (out / 'rig.parquet').read_bytes()
+    shutil.rmtree(out / 'rig_features')
+    (out / 'rig_features').mkdir()
+    (out / 'rig_features' / 'thesis.txt').write_text('ten years')
+    result = fused_encoder('encode', bag, '--out', out, '--bag-out', '--force', '--set', 'seed=5')
+    assert result.returncode == 2 and 'is no result of this program' in result.stderr
+    assert (out / 'rig_features' / 'thesis.txt').read_text() == 'ten years'
+    assert (out / 'rig.parquet').read_bytes() == before
+
+
+def test_a_failing_replacement_puts_everything_back(tmp_path: Path) -> None:
+    outputs = {name: tmp_path / name for name in ('a', 'b')}
+    for final in outputs.values():
+        final.write_text('old')
+    with pytest.raises(OutputError, match='cannot be written'), completed(outputs, force=True) as files:
+        files['a'].write_text('new')  # and b is never written
+    assert [final.read_text() for final in outputs.values()] == ['old', 'old']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a', 'b']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['--size', '0x0'], 'width: 0'),
+        (['--size', 'big'], '--size'),
+        (['--camera-rate', '0'], 'camera_rate_hz: 0'),
+        (['--joint-rate', 'nan'], 'joint_rate_hz: nan'),
+        (['--duration', '-1'], '--duration: -1'),
+        (['--seed', '-1'], 'seed: -1'),
+    ],
+)
+def test_rig_checks_its_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    assert main(['rig', str(tmp_path / 'bag'), *arguments]) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / 'bag').exists()
+
+
 def test_a_bad_bag_loses_nothing_of_the_good_one(bag: Path, tmp_path: Path) -> None:
     cut = tmp_path / 'cut'
     shutil.copytree(bag, cut)
@@ -193,14 +237,15 @@ def test_config_file_of_the_node(bag: Path, tmp_path: Path) -> None:
     assert 'tolerance_ms is 1' in next(iter(summary['details'].values()))
 
 
-def test_interrupting_leaves_nothing_incomplete(tmp_path: Path) -> None:
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_leaves_nothing_incomplete(tmp_path: Path, number: int) -> None:
     write_rig_bag(tmp_path / 'long', RIG, 40.0)
     command = [sys.executable, '-m', 'fused_encoder_ros.cli', 'encode', tmp_path / 'long', '--out', tmp_path / 'out']
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while not list(tmp_path.glob('out/.partial-*')):
         assert process.poll() is None
-    process.send_signal(2)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1 and 'Traceback' not in errors
     assert not list((tmp_path / 'out').iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zlib
 
 import cv2
 import numpy as np
@@ -180,6 +181,36 @@ def test_truncated_files_are_refused(kind: str, kept: float) -> None:
     message.data = message.data[: int(kept * len(message.data))]
     with pytest.raises(DecodeError, match='truncated or damaged'):
         ImageDecoder(84).decode(message)
+
+
+def test_headers_that_announce_gigapixels_are_refused() -> None:
+    png = ros_messages.compressed(ros_messages.T0, SMOOTH, 'png')
+    data = bytearray(png.data.tobytes())
+    data[16:24] = (100_000).to_bytes(4, 'big') * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
+    jpeg = ros_messages.compressed(ros_messages.T0, SMOOTH)
+    frame = bytearray(jpeg.data.tobytes())
+    sof = frame.index(b'\xff\xc0')
+    frame[sof + 5 : sof + 9] = (65_000).to_bytes(2, 'big') * 2
+    for message, damaged in ((png, data), (jpeg, frame)):
+        message.data = np.frombuffer(bytes(damaged), np.uint8)
+        with pytest.raises(DecodeError):
+            ImageDecoder(84).decode(message)
+
+
+def test_compressed_raw_pixels_are_no_guess() -> None:
+    message = ros_messages.compressed(ros_messages.T0, SMOOTH, 'png')
+    message.format = 'bayer_rggb8; png compressed '
+    with pytest.raises(DecodeError, match='raw mosaic'):
+        ImageDecoder(84).decode(message)
+    message.format = 'bayer_rggb8; png compressed bgr8'
+    np.testing.assert_array_equal(ImageDecoder(84).decode(message), trained(SMOOTH))
+    message.format = '8UC3; png compressed '
+    with pytest.raises(DecodeError, match='untyped_color_order'):
+        ImageDecoder(84).decode(message)
+    # The publisher's RGB array was written as if it were BGR.
+    message.data = cv2.imencode('.png', SMOOTH)[1]
+    np.testing.assert_array_equal(ImageDecoder(84, untyped_color_order='rgb').decode(message), trained(SMOOTH))
 
 
 def test_jpeg_with_padding_behind_its_end_is_whole() -> None:

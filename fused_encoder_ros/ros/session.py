@@ -1,0 +1,187 @@
+"""What the node does while it is active."""
+
+from __future__ import annotations
+
+import array
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiArrayLayout, String
+from std_srvs.srv import Trigger
+
+from fused_encoder_ros.model import Model
+from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
+from fused_encoder_ros.pipeline.outputs import (
+    FEATURE_TOPIC,
+    OBSERVATION_TOPIC,
+    SETS_TOPIC,
+    STAMPED_TOPIC,
+    OutputMessages,
+    describe_outcome,
+)
+from fused_encoder_ros.pipeline.pipeline import Pipeline
+from fused_encoder_ros.ros.diagnostics import encoder_status, explain_silence, input_status
+from fused_encoder_ros.ros.filters import ObservationFilter
+from fused_encoder_ros.ros.inputs import Input
+from fused_encoder_ros.ros.monitor import ArrivalClock, InputMonitor, Latencies, SilenceWatch, Tally
+from fused_encoder_ros.ros.worker import EncodeWorker, Timing
+from fused_encoder_ros.settings import Settings
+
+_MESSAGE_TYPES = {
+    'builtin_interfaces/msg/Time': Time,
+    'std_msgs/msg/Header': Header,
+    'std_msgs/msg/Float32MultiArray': Float32MultiArray,
+    'std_msgs/msg/MultiArrayLayout': MultiArrayLayout,
+    'std_msgs/msg/MultiArrayDimension': MultiArrayDimension,
+    'sensor_msgs/msg/Image': Image,
+}
+
+
+class Session:
+    """Everything that lives from activation to deactivation.
+
+    The executor's thread receives, decodes and synchronises; the worker's encodes and publishes.
+    """
+
+    def __init__(self, node: Node, settings: Settings, model: Model, outputs: Mapping[str, Any], steady: Clock) -> None:
+        self._node = node
+        self._settings = settings
+        self._model = model
+        self._outputs = outputs
+        self._messages = OutputMessages(
+            _MESSAGE_TYPES,
+            pack_bytes=lambda values: array.array('B', values.tobytes()),
+            pack_floats=lambda values: array.array('f', values.tobytes()),
+            model_hash=model.hash,
+        )
+        self.tally = Tally()
+        self._latencies = Latencies()
+        self._arrivals = ArrivalClock()
+        self.pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
+        self._monitors = {source: InputMonitor(source, self._log) for source in self.pipeline.sources}
+        self._silence = SilenceWatch(settings.values['silence_s'], self._log)
+        self._filter = ObservationFilter(self.pipeline)
+        self._filter.register_outcome_callback(self._on_outcome)
+        self._filter.registerCallback(self._on_observation)
+        self.inputs: list[Input] = []
+        self._drops_before: dict[str, int] = {}
+        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        with ExitStack() as undo:
+            undo.callback(node.destroy_publisher, self._diagnostics)
+            undo.callback(node.destroy_service, node.create_service(Trigger, '~/reset', self._on_reset))
+            self._worker = EncodeWorker(model, self._on_feature, self._on_fault)
+            undo.callback(self._stop_encoding)
+            for source in self.pipeline.sources:
+                self.inputs.append(Input(node, source, settings))
+                undo.callback(self.inputs[-1].close)
+                self.inputs[-1].registerCallback(self._on_message, source)
+            # The steady clock, so that a dead camera and a stopped /clock show.
+            for period_s, callback in ((0.5, self._refresh_inputs), (1.0, self._report)):
+                undo.callback(node.destroy_timer, node.create_timer(period_s, callback, clock=steady))
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        """Stop receiving, encode no more, and account for what was under way."""
+        self._undo.close()
+
+    def _stop_encoding(self) -> None:
+        left = self._worker.stop()
+        if left is not None:
+            self._drop_matched(Drop(left.stamp_ns, '', Reason.END_OF_STREAM, 'the node was deactivated'))
+        self._filter.signal(self.pipeline.finish())
+
+    def _log(self, severity: str, text: str) -> None:
+        # rclpy ties a severity to the line that logs it, so each has its own.
+        if severity == 'warn':
+            self._node.get_logger().warn(text)
+        else:
+            self._node.get_logger().info(text)
+
+    def _clock_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    # The executor's thread.
+
+    def _on_message(self, message: Any, source: str) -> None:
+        now_ns = time.monotonic_ns()
+        monitor = self._monitors[source]
+        monitor.arrived(now_ns)
+        if source == self._settings.sync.anchor:
+            self._arrivals.arrived(stamp_to_ns(message.header.stamp), now_ns, self._clock_ns())
+        monitor.judged(self._filter.add(message, source), now_ns)
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Drop):
+            self._drop(outcome)
+
+    def _on_observation(self, observation: Observation) -> None:
+        self.tally.matched(observation)
+        loser = self._worker.post(observation)
+        if loser is not None:
+            detail = 'the encoder was still busy when the next set was complete'
+            self._drop_matched(Drop(loser.stamp_ns, '', Reason.SUPERSEDED, detail))
+
+    def _drop_matched(self, drop: Drop) -> None:
+        self.tally.unencoded += 1
+        self._drop(drop)
+
+    def _drop(self, drop: Drop) -> None:
+        self.tally.dropped(drop)
+        self._arrivals.forget(drop.stamp_ns)
+        self._publish_set(drop)
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._filter.signal(self.pipeline.reset())
+        response.success = True
+        response.message = 'the buffers are empty'
+        return response
+
+    def _refresh_inputs(self) -> None:
+        for source in self.inputs:
+            source.refresh()
+
+    def _report(self) -> None:
+        name, silence_s = self._node.get_name(), self._settings.values['silence_s']
+        silent = self._silence.check(
+            self.tally.last_feature_ns,
+            lambda: explain_silence(self.inputs, self._monitors, self.tally, self._drops_before, silence_s),
+        )
+        if not silent:
+            self._drops_before = self.tally.all_drops()
+        status = [encoder_status(name, self._model, self.tally, self._latencies, self.pipeline, silent)]
+        status += [input_status(name, source, self._monitors[source.source], silence_s) for source in self.inputs]
+        stamp = self._node.get_clock().now().to_msg()
+        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=status))
+
+    # The worker's thread.
+
+    def _on_feature(self, feature: Feature, timing: Timing) -> None:
+        self._outputs[FEATURE_TOPIC].publish(self._messages.feature(feature))
+        self._outputs[STAMPED_TOPIC].publish(self._messages.stamped(feature))
+        latency_ms = self._arrivals.stages(feature, timing, self._clock_ns())
+        self._latencies.add(latency_ms)
+        self.tally.published += 1
+        self.tally.last_feature_ns = time.monotonic_ns()
+        if self._outputs[OBSERVATION_TOPIC].get_subscription_count():
+            frame_id = self._settings.sync.anchor
+            self._outputs[OBSERVATION_TOPIC].publish(self._messages.observation(feature.observation, frame_id))
+        self._publish_set(feature, latency_ms)
+
+    def _on_fault(self, observation: Observation, detail: str) -> None:
+        self.tally.faults += 1
+        self.tally.last_detail = detail
+        self._publish_set(Drop(observation.stamp_ns, '', Reason.ENCODER_FAULT, detail))
+        self._node.get_logger().error(f'no feature for this set: {detail}', throttle_duration_sec=5.0)
+
+    # Either thread.
+
+    def _publish_set(self, outcome: Feature | Drop, latency_ms: dict[str, float] | None = None) -> None:
+        if self._outputs[SETS_TOPIC].get_subscription_count():
+            self._outputs[SETS_TOPIC].publish(String(data=describe_outcome(outcome, latency_ms)))

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
-from fused_encoder_ros.pipeline.outputs import OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
-from fused_encoder_ros.settings import NODE_NAME
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.ros.recorder import Recording
 
 LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
 
 _ANCHOR = 'global'
-_START_LIMIT_S = 30.0
 
 
 def main() -> int:
@@ -39,77 +35,15 @@ def main() -> int:
     if LARGE_IMAGES_PROFILE.is_file():
         for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):  # Fast DDS 3 renamed it
             os.environ.setdefault(variable, str(LARGE_IMAGES_PROFILE))
-    recording = _record(options.duration)
+    from fused_encoder_ros.ros.recorder import record_demo
+
+    recording = record_demo(options.duration)
     if not recording.features:
         print('No set came out; the lines of the node above say why.', file=sys.stderr)
         return 1
     _print_table(recording)
     _write(recording, options.out)
     return 0
-
-
-class Recording:
-    """What the node published."""
-
-    def __init__(self) -> None:
-        self.sets: dict[int, dict[str, Any]] = {}
-        self.drops: dict[int, dict[str, Any]] = {}
-        self.features: dict[int, np.ndarray] = {}
-        self.montages: dict[int, np.ndarray] = {}
-
-    def add_set(self, message: Any) -> None:
-        """Take a message of the sets topic."""
-        report = json.loads(message.data)
-        (self.drops if 'drop' in report else self.sets)[report['stamp_ns']] = report
-
-    def add_feature(self, message: Any) -> None:
-        """Take a stamped feature."""
-        self.features[_stamp_ns(message)] = np.frombuffer(message.data, '<f4')
-
-    def add_montage(self, message: Any) -> None:
-        """Take a picture of an observation, as images uint8 [S,S,9]."""
-        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, len(CAMERAS), -1, 3)
-        self.montages[_stamp_ns(message)] = pixels.transpose(0, 2, 1, 3).reshape(message.height, -1, 3 * len(CAMERAS))
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
-
-
-def _record(duration_s: float) -> Recording:
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from sensor_msgs.msg import Image
-    from std_msgs.msg import String
-
-    recording = Recording()
-    rclpy.init()
-    recorder = rclpy.create_node('demo_recorder')
-    recorder.create_subscription(String, f'/{NODE_NAME}/{SETS_TOPIC}', recording.add_set, 100)
-    recorder.create_subscription(Image, f'/{NODE_NAME}/{STAMPED_TOPIC}', recording.add_feature, 100)
-    recorder.create_subscription(Image, f'/{NODE_NAME}/{OBSERVATION_TOPIC}', recording.add_montage, 100)
-    executor = SingleThreadedExecutor()
-    executor.add_node(recorder)
-    node = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.main'])
-    wait = f'wait_for_listeners_s:={_START_LIMIT_S}'
-    rig = subprocess.Popen(
-        [sys.executable, '-m', 'fused_encoder_ros.ros.rig', '--ros-args', '-p', f'duration_s:={duration_s}', '-p', wait]
-    )
-    print(f'starting robot and node, which then run for {duration_s:g} s ...', flush=True)
-    try:
-        while rig.poll() is None and node.poll() is None:
-            executor.spin_once(timeout_sec=0.1)
-        settled = time.monotonic() + 1.0
-        while time.monotonic() < settled:
-            executor.spin_once(timeout_sec=0.1)
-    finally:
-        for process in (node, rig):
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=10)
-        executor.shutdown()
-        recorder.destroy_node()
-        rclpy.try_shutdown()
-    return recording
 
 
 def _print_table(recording: Recording) -> None:

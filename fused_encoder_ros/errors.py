@@ -19,6 +19,10 @@ class CheckpointError(FusedEncoderError):
     """A checkpoint or weights file cannot be loaded as what was asked for."""
 
 
+class EngineUnavailable(FusedEncoderError):  # noqa: N818
+    """An inference engine cannot run here, or is not exact enough here."""
+
+
 class BagError(FusedEncoderError):
     """A bag cannot be read, or lacks what the encoder needs."""
 

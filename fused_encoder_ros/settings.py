@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import dataclasses
 import difflib
 import os
 import sys
@@ -15,6 +16,7 @@ import yaml
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.checkpoint import DESIGNS
+from fused_encoder_ros.model.choose import ENGINES, PRECISIONS
 from fused_encoder_ros.model.model import ModelOptions
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.sync import SyncOptions
@@ -123,6 +125,8 @@ PARAMETERS = (
     Parameter('design', 'auto', 'encoder design; auto takes what the checkpoint holds', choices=('auto', *DESIGNS)),
     Parameter('seed', 0, 'seed of the random encoder that runs without a checkpoint', 0, 2**31 - 1),
     Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where it is usable'),
+    Parameter('engine', 'auto', 'auto takes the fastest that runs here; eager is plain torch, the reference', choices=ENGINES),
+    Parameter('precision', 'fp32', 'bf16 is faster on CPUs that have it, and less exact', choices=PRECISIONS),
     Parameter('threads', 2, 'CPU threads of the encoder; the number changes the last bits of a feature', 1, 256),
     Parameter('cameras', list(CAMERAS), 'channel order of the stacked image, as in training'),
     Parameter('image_size', 84, 'side of the square each camera is resized to, pixels', 8, 1024),
@@ -184,7 +188,7 @@ class Settings:
         """
         for name in values:
             if name not in _BY_NAME:
-                close = difflib.get_close_matches(name, _BY_NAME, 1)
+                close = difflib.get_close_matches(name, _BY_NAME, 1, 0.75)
                 hint = f'did you mean {close[0]}?' if close else f'known are {", ".join(sorted(_BY_NAME))}'
                 raise ConfigError(f'{name}: there is no such parameter; {hint}')
         checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
@@ -214,7 +218,8 @@ class Settings:
             joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
             horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
         )
-        model = ModelOptions(**{name: checked[name] for name in ('checkpoint', 'design', 'seed', 'device', 'threads')})
+        names = (field.name for field in dataclasses.fields(ModelOptions))
+        model = ModelOptions(**{name: checked[name] for name in names})
         return cls(checked, _topics(checked), spec, sync, model)
 
 

@@ -17,6 +17,7 @@ class Engine(Protocol):
     """What every engine offers."""
 
     name: str
+    precision: str
     device: torch.device
 
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -28,11 +29,12 @@ class EagerEngine:
     """Plain torch in float32 with TF32 off: the reference that other engines are compared with."""
 
     name = 'eager'
+    precision = 'fp32'
 
     def __init__(self, encoder: nn.Module, spec: ObservationSpec, device: torch.device) -> None:
         self.device = device
         self._encoder = encoder.to(device).eval()
-        self._preprocess = _Preprocess(spec, device)
+        self._preprocess = Preprocess(spec, device)
         if device.type == 'cuda':
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
@@ -40,16 +42,17 @@ class EagerEngine:
     @torch.inference_mode()
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.encode`."""
-        cameras = self._preprocess(torch.from_numpy(images).to(self.device))
-        features = self._encoder(*cameras, torch.from_numpy(joints).to(self.device))
+        pixels = self._preprocess.stacked(torch.from_numpy(images).to(self.device)).contiguous()
+        features = self._encoder(*pixels.split(3, dim=1), torch.from_numpy(joints).to(self.device))
         return np.asarray(features.cpu().numpy(), np.float32)
 
 
-class _Preprocess:
-    """uint8 [B,S,S,9] to a float32 [B,3,S,S] for each camera, in the order of the encoder's arguments."""
+class Preprocess:
+    """uint8 [B,S,S,9] in the spec's camera order to float32 [B,9,S,S] in the encoder's, scaled as in training."""
 
     def __init__(self, spec: ObservationSpec, device: torch.device) -> None:
-        self._channels = [slice(3 * i, 3 * i + 3) for i in map(spec.cameras.index, CAMERAS)]
+        order = [3 * spec.cameras.index(camera) + channel for camera in CAMERAS for channel in range(3)]
+        self._order = None if order == sorted(order) else torch.tensor(order, device=device)
         self._divisor = spec.pixel_divisor
         self._mean_std: tuple[Tensor, Tensor] | None = None
         if spec.pixel_mean is not None and spec.pixel_std is not None:
@@ -58,12 +61,13 @@ class _Preprocess:
             std = torch.tensor(spec.pixel_std * repeat, device=device)
             self._mean_std = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        pixels = images.permute(0, 3, 1, 2).float().contiguous() / self._divisor
+    def stacked(self, images: Tensor) -> Tensor:
+        """Channels last in memory, as the images are."""
+        pixels = images.permute(0, 3, 1, 2).float() / self._divisor
         if self._mean_std is not None:
             mean, std = self._mean_std
             pixels = (pixels - mean) / std
-        return [pixels[:, channels] for channels in self._channels]
+        return pixels if self._order is None else pixels[:, self._order]
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import CheckpointError
 from fused_encoder_ros.model.checkpoint import SINGLE, Dimensions, content_hash, load_encoder, random_encoder
+from fused_encoder_ros.model.choose import Choice, choose_engine
 from fused_encoder_ros.model.encoder import ImageJointEncoder, ThreeStreamEncoder
-from fused_encoder_ros.model.engine import EagerEngine, Engine, choose_device
+from fused_encoder_ros.model.engine import choose_device
 from fused_encoder_ros.spec import ObservationSpec
 
 _WARM_UP_RUNS = 3
@@ -27,6 +28,8 @@ class ModelOptions:
         design: 'auto', 'single' or 'three_stream'.
         seed: seed of the random encoder.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        engine: 'auto', 'eager' or 'packed'.
+        precision: 'fp32' or 'bf16'.
         threads: CPU threads of torch. The number changes the last bits of a feature, so it is never left to chance.
     """
 
@@ -34,6 +37,8 @@ class ModelOptions:
     design: str = 'auto'
     seed: int = 0
     device: str = 'auto'
+    engine: str = 'auto'
+    precision: str = 'fp32'
     threads: int = 2
 
 
@@ -42,6 +47,8 @@ class Model:
 
     Attributes:
         engine: what runs it.
+        engine_error: its error against the engine eager in float32, relative to the largest value of the features.
+        engine_reason: why this engine.
         threads: CPU threads that it runs on.
         design: class name of the encoder.
         feature_dim: width D of a feature.
@@ -53,12 +60,14 @@ class Model:
     def __init__(
         self,
         encoder: ImageJointEncoder | ThreeStreamEncoder,
-        engine: Engine,
+        choice: Choice,
         spec: ObservationSpec,
         threads: int,
         is_random: bool,
     ) -> None:
-        self.engine = engine
+        self.engine = choice.engine
+        self.engine_error = choice.error
+        self.engine_reason = choice.reason
         self.threads = threads
         self.design = type(encoder).__name__
         self.feature_dim = encoder.fusion_dim
@@ -79,7 +88,8 @@ class Model:
     def description(self) -> str:
         """One line for logs."""
         weights = 'RANDOM weights' if self.is_random else 'weights'
-        return f'{self.design}, {weights} {self.short_hash}, engine {self.engine.name} on {self.engine.device}'
+        engine = f'{self.engine.name} {self.engine.precision} on {self.engine.device}'
+        return f'{self.design}, {weights} {self.short_hash}, engine {engine}'
 
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
         """Images uint8 [B,S,S,9] and joints float32 [B,J] to features float32 [B,D]."""
@@ -108,5 +118,6 @@ def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
         design = SINGLE if options.design == 'auto' else options.design
         width = 256 if design == SINGLE else 128
         encoder = random_encoder(Dimensions(design, joint_dim, width, 256), options.seed)
-    engine = EagerEngine(encoder, spec, device)
-    return Model(encoder, engine, spec, options.threads, is_random=not options.checkpoint)
+    torch.set_num_threads(options.threads)
+    choice = choose_engine(encoder, spec, device, options.engine, options.precision)
+    return Model(encoder, choice, spec, options.threads, is_random=not options.checkpoint)

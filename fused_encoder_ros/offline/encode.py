@@ -214,6 +214,7 @@ def _metadata(path: Path, settings: Settings, model: Model, batch_size: int) -> 
         'design': model.design,
         'random_weights': model.is_random,
         'engine': model.engine.name,
+        'precision': model.engine.precision,
         'device': str(model.engine.device),
         'threads': model.threads,
         'batch_size': batch_size,

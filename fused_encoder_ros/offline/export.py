@@ -19,6 +19,7 @@ from fused_encoder_ros.pipeline.data import JOINTS, Feature
 from fused_encoder_ros.spec import CAMERAS
 
 _ROWS_PER_GROUP = 4096
+_ASIDE = 'replaced'
 
 SHORT_NAMES = {'left_wrist': 'left', 'right_wrist': 'right', 'global': 'global', JOINTS: 'joints'}
 """Names of the sources in columns."""
@@ -89,20 +90,23 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
     for final in outputs.values():
         _check_replaceable(final, force)
     folder = next(iter(outputs.values())).parent
+    work: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Beside the final place, so that each move is one step on one file system.
         work = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))
-    except OSError as error:
-        raise OutputError(f'output folder {folder} cannot be written: {error.strerror}; choose another place') from error
-    try:
         temporary = {name: work / final.name for name, final in outputs.items()}
         yield temporary
-        _replace_all([(temporary[name], final) for name, final in outputs.items()], work / 'replaced')
+        for final in outputs.values():
+            _check_replaceable(final, force)  # something may have appeared meanwhile
+        _replace_all([(temporary[name], final) for name, final in outputs.items()], work / _ASIDE)
     except OSError as error:
-        raise OutputError(f'output folder {folder} cannot be written: {error.strerror or error}') from error
+        reason = error.strerror or error
+        raise OutputError(f'output folder {folder} cannot be written: {reason}; choose another place') from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        # What could not be put back stays where it is.
+        if work is not None and not any((work / _ASIDE).glob('*')):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _check_replaceable(final: Path, force: bool) -> None:
@@ -116,18 +120,21 @@ def _check_replaceable(final: Path, force: bool) -> None:
 
 
 def _replace_all(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:
+    for new, _ in moves:
+        new.stat()  # raises before anything is moved
     aside.mkdir()
-    done: list[Path] = []
+    begun: list[tuple[Path, Path]] = []
     try:
         for new, final in moves:
+            begun.append((new, final))
             if final.exists():
                 os.rename(final, aside / final.name)
-            done.append(final)
             os.rename(new, final)
     except BaseException:
-        for final in done:
+        for new, final in begun:
+            if not new.exists() and final.exists():
+                os.rename(final, new)
             if (aside / final.name).exists():
-                if final.exists():
-                    os.rename(final, aside / f'new-{final.name}')
                 os.rename(aside / final.name, final)
         raise
+    shutil.rmtree(aside)

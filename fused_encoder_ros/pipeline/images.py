@@ -121,21 +121,24 @@ class ImageDecoder:
         return self._finish(image, encoding.order)
 
     def _compressed_order(self, text: str) -> tuple[int, int, int]:
-        """The order of the channels that OpenCV gives for a compressed image: BGR, unless the file holds raw pixels.
+        """The order of the channels that OpenCV gives for a compressed image: BGR for an ordinary file.
 
-        image_transport writes `ENCODING; KIND compressed TARGET`. Without a target, the file holds pixels of ENCODING
-        as they were.
+        image_transport writes `ENCODING; KIND compressed TARGET`, where TARGET is what was handed to OpenCV to write.
+        Without a TARGET, pixels of ENCODING were handed over as they were.
         """
-        encoding, _, rest = text.partition(';')
-        if rest.partition('compressed')[2].strip():
+        encoding, separator, rest = text.partition(';')
+        target = rest.partition('compressed')[2].strip()
+        if not separator or target.startswith(('bgr', 'mono')):
             return _BGR
+        if target.startswith('rgb'):
+            return _RGB
         if encoding.startswith('bayer_'):
             raise DecodeError(f'format {text!r} is a compressed raw mosaic; let the driver publish colour or the raw image')
-        if encoding in _UNTYPED:
-            if encoding not in self._encodings:
-                raise DecodeError(_unknown_encoding(encoding))
-            return self._encodings[encoding].order or _BGR
-        return _BGR
+        # OpenCV reads what lies first as blue: that is the first channel of ENCODING.
+        layout = self._encodings.get(encoding)
+        if encoding in _UNTYPED and layout is None:
+            raise DecodeError(_unknown_encoding(encoding))
+        return layout.order if layout is not None and layout.order is not None else _BGR
 
     def _finish(self, image: NDArray[Any], order: tuple[int, int, int]) -> Pixels:
         if image.dtype != np.uint8:

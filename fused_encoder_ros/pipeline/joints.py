@@ -39,12 +39,14 @@ class JointReader:
             DecodeError: when the message is malformed.
         """
         names = tuple(message.name)
+        source, target = self._layout(names)
+        positions = np.full(len(self._index), np.nan)
+        if not source:
+            return JointSample(stamp_to_ns(message.header.stamp), positions)
         if len(message.position) != len(names):
             raise DecodeError(
                 f'{len(names)} names but {len(message.position)} positions: the publisher sends no usable positions'
             )
-        source, target = self._layout(names)
-        positions = np.full(len(self._index), np.nan)
         positions[target] = np.asarray(message.position, np.float64)[source]
         positions[~np.isfinite(positions)] = np.nan
         return JointSample(stamp_to_ns(message.header.stamp), positions)
@@ -97,9 +99,10 @@ class JointSeries:
         if stale > 64 or len(samples) > limit:
             del samples[:stale]
 
-    def forget_after(self, stamp_ns: int) -> None:
-        """Forget the samples after a stamp."""
-        del self._samples[bisect_right(self._samples, (stamp_ns, math.inf)) :]
+    def clear_if_after(self, stamp_ns: int) -> None:
+        """Forget everything if the newest sample is later than the stamp."""
+        if self._samples and self._samples[-1][0] > stamp_ns:
+            self._samples.clear()
 
     def reaches(self, stamp_ns: int) -> bool:
         """Whether a sample at or after the stamp has come."""
@@ -152,10 +155,10 @@ class JointBuffer:
             if position == position:  # not NaN
                 series.add(sample.stamp_ns, position, self._horizon_ns, self._limit)
 
-    def forget_after(self, stamp_ns: int) -> None:
-        """Forget the samples after a stamp."""
+    def clear_if_after(self, stamp_ns: int) -> None:
+        """Forget each joint whose newest sample is later than the stamp."""
         for series in self._series:
-            series.forget_after(stamp_ns)
+            series.clear_if_after(stamp_ns)
 
     def reaches(self, stamp_ns: int) -> bool:
         """Whether every joint has a sample at or after the stamp."""

@@ -34,7 +34,7 @@ class SyncOptions:
         tolerance_ns: a follower frame further than this from the anchor's stamp is no match.
         camera_period_ns: declared frame period of the followers; an earlier frame within half of it is taken without
             waiting for the next. 0 always waits for the next.
-        max_wait_ns: an anchor gives up on a stream that is silent once a newer anchor is this much later.
+        max_wait_ns: an anchor gives up on a stream that is silent once two newer anchors are this much later.
         joint_max_age_ns: joints rest on samples no further than this from the anchor's stamp.
         horizon_ns: how long frames and joints are kept; a stamp that is this much before its stream's newest means
             that the stream's clock jumped.
@@ -81,8 +81,9 @@ class _FrameBuffer:
         stale = max(bisect_left(self._stamps, self._stamps[-1] - horizon_ns), len(self._stamps) - MAX_FRAMES)
         self._remove(slice(0, stale))
 
-    def forget_after(self, stamp_ns: int) -> None:
-        self._remove(slice(bisect_right(self._stamps, stamp_ns), None))
+    def clear_if_after(self, stamp_ns: int) -> None:
+        if self._stamps and self._stamps[-1] > stamp_ns:
+            self.clear()
 
     def _remove(self, part: slice) -> None:
         for stamp in self._stamps[part]:
@@ -95,6 +96,10 @@ class _FrameBuffer:
         around = self._stamps[max(at - 1, 0) : at + 1]
         return self._frames[min(around, key=lambda stamp: abs(stamp - stamp_ns))] if around else None
 
+    def begins_after(self, stamp_ns: int) -> bool:
+        """Whether even the oldest frame kept is later than the stamp."""
+        return bool(self._stamps) and self._stamps[0] > stamp_ns
+
     def is_final(self, stamp_ns: int) -> bool:
         """Whether no frame still to come, of a stream in order, can be nearer to the stamp."""
         if self._stamps and self._stamps[-1] >= stamp_ns:
@@ -102,6 +107,21 @@ class _FrameBuffer:
         before = bisect_right(self._stamps, stamp_ns)
         period_ns = self._options.camera_period_ns
         return before > 0 and 2 * (stamp_ns - self._stamps[before - 1]) <= period_ns
+
+
+@dataclass(frozen=True)
+class _Jump:
+    """The anchor's clock went back from one stamp to another.
+
+    A message nearer to the old time than to the new one belongs to the old: it was buffered, or still under way.
+    """
+
+    from_ns: int
+    to_ns: int
+
+    @property
+    def half_ns(self) -> int:
+        return (self.from_ns - self.to_ns) // 2
 
 
 class Synchroniser:
@@ -159,10 +179,11 @@ class Synchroniser:
         self._start_afresh()
         return drops
 
-    def _start_afresh(self) -> None:
+    def _start_afresh(self, jump: _Jump | None = None) -> None:
         self._last_decided_ns = -1
         self._newest_anchor_ns = -1
-        self._jumped_to_ns: int | None = None
+        self._previous_anchor_ns = -1
+        self._jump = jump
 
     def _bad_stamp(self, source: str, stamp_ns: int) -> list[Outcome]:
         if stamp_ns <= 0:
@@ -177,15 +198,17 @@ class Synchroniser:
     def _is_of_old_time(self, stamp_ns: int) -> bool:
         """Whether a message was under way when the anchor's clock jumped back.
 
-        Asked for one horizon after the jump. A stream that is that far ahead later on has a clock of its own: it is
-        taken, and then it does not match.
+        A stream that goes on in the old time for more than a horizon has a clock of its own: it is taken, and then it
+        does not match.
         """
-        if self._jumped_to_ns is None:
+        jump = self._jump
+        if jump is None:
             return False
-        if self._newest_anchor_ns - self._jumped_to_ns > self._options.horizon_ns:
-            self._jumped_to_ns = None
+        if self._newest_anchor_ns - jump.to_ns > jump.half_ns:
+            self._jump = None
             return False
-        return stamp_ns > self._newest_anchor_ns + self._options.horizon_ns
+        is_ahead = stamp_ns > self._newest_anchor_ns + jump.half_ns
+        return is_ahead and stamp_ns <= jump.from_ns + self._options.horizon_ns
 
     def _refuse(self, source: str, stamp_ns: int, reason: Reason, detail: str) -> Outcome:
         kind = Drop if source == self._options.anchor else Reject
@@ -201,7 +224,9 @@ class Synchroniser:
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
             detail = 'the stamp is that of an earlier frame: a duplicate'
             return [self._refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
-        self._newest_anchor_ns = max(self._newest_anchor_ns, frame.stamp_ns)
+        _, self._previous_anchor_ns, self._newest_anchor_ns = sorted(
+            (self._previous_anchor_ns, self._newest_anchor_ns, frame.stamp_ns)
+        )
         at = len(self._pending)
         while at and self._pending[at - 1].stamp_ns > frame.stamp_ns:
             at -= 1
@@ -216,11 +241,11 @@ class Synchroniser:
             Drop(frame.stamp_ns, self._options.anchor, Reason.CLOCK_JUMP, detail) for frame in self._pending
         ]
         self._pending.clear()
-        self._start_afresh()
-        self._jumped_to_ns = stamp_ns
+        jump = _Jump(self._newest_anchor_ns, stamp_ns)
+        self._start_afresh(jump)
         for buffer in self._followers.values():
-            buffer.forget_after(stamp_ns + self._options.horizon_ns)
-        self._joints.forget_after(stamp_ns + self._options.horizon_ns)
+            buffer.clear_if_after(stamp_ns + jump.half_ns)
+        self._joints.clear_if_after(stamp_ns + jump.half_ns)
         return drops
 
     def _decide(self) -> list[Outcome]:
@@ -229,7 +254,9 @@ class Synchroniser:
         while self._pending:
             stamp_ns = self._pending[0].stamp_ns
             complete = self._joints.reaches(stamp_ns) and all(buffer.is_final(stamp_ns) for buffer in self._followers.values())
-            overdue = self._newest_anchor_ns - stamp_ns >= self._options.max_wait_ns or len(self._pending) > MAX_FRAMES
+            # By the newest but one: a single stamp ahead of its time must not hurry the others.
+            waited_ns = self._previous_anchor_ns - stamp_ns
+            overdue = waited_ns >= self._options.max_wait_ns or len(self._pending) > MAX_FRAMES
             if not (complete or overdue):
                 break
             self._last_decided_ns = stamp_ns
@@ -245,6 +272,9 @@ class Synchroniser:
                 return Drop(stamp_ns, name, Reason.NO_MATCH, f'no {name} frame within the horizon')
             distance_ns = abs(frame.stamp_ns - stamp_ns)
             if distance_ns > self._options.tolerance_ns:
+                if buffer.begins_after(stamp_ns):
+                    detail = f'{name} frames of that time are not kept any more, or never came; horizon_s keeps them longer'
+                    return Drop(stamp_ns, name, Reason.NO_MATCH, detail)
                 detail = (
                     f'the nearest {name} frame is {distance_ns / 1e6:.1f} ms from the anchor; '
                     f'tolerance_ms is {self._options.tolerance_ns / 1e6:g}'

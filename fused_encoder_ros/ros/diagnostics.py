@@ -54,7 +54,7 @@ def encoder_status(
         'anchors': pipeline.counts.anchors,
         'sets': published,
         'waiting': pipeline.pending + encoding,
-        **{f'dropped: {reason}': count for reason, count in sorted(tally.all_drops().items())},
+        **{f'dropped: {reason}': count for reason, count in sorted(tally.all_drops(faults).items())},
         **{f'skew_max_ms: {source}': _number(ms) for source, ms in tally.worst_skew_ms().items()},
     }
     for stage, percentiles in latencies.percentiles().items():
@@ -63,6 +63,8 @@ def encoder_status(
     values |= {
         'design': model.design,
         'engine': model.engine.name,
+        'precision': model.engine.precision,
+        'engine_error': f'{model.engine_error:.1e}',
         'device': str(model.engine.device),
         'threads': model.threads,
         'model_hash': model.hash,

@@ -32,6 +32,7 @@ class Input(SimpleFilter):
         self._depth = settings.values['joint_depth' if source == JOINTS else 'image_depth']
         self._wanted = settings.values['reliability']
         self._last_stamp: Any = None
+        self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._reliability = self._choose()
         self._subscribers = [self._subscribe()]
 
@@ -55,11 +56,12 @@ class Input(SimpleFilter):
         wanted = self._choose()
         if wanted != self._reliability:
             self._reliability = wanted
+            self._close(self._subscribers[1:])  # of an earlier change that no message has come through
             self._subscribers.append(self._subscribe())
 
     def close(self) -> None:
         """End every subscription."""
-        self._close_all_but(0)
+        self._close(self._subscribers[:])
 
     def _subscribe(self) -> Any:
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=self._reliability)
@@ -70,17 +72,16 @@ class Input(SimpleFilter):
 
     def _on_message(self, message: Any, subscriber: Any) -> None:
         if len(self._subscribers) > 1 and subscriber is self._subscribers[-1]:
-            self._close_all_but(1)
+            self._close(self._subscribers[:-1])
             if message.header.stamp == self._last_stamp:
                 return  # the old subscription has brought it already
         self._last_stamp = message.header.stamp
         self.signalMessage(message)
 
-    def _close_all_but(self, newest: int) -> None:
-        keep = len(self._subscribers) - newest
-        for subscriber in self._subscribers[:keep]:
+    def _close(self, subscribers: list[Any]) -> None:
+        for subscriber in subscribers:
             self._node.destroy_subscription(subscriber.sub)
-        del self._subscribers[:keep]
+            self._subscribers.remove(subscriber)
 
     def mismatch(self) -> str:
         """Why publishers that exist cannot be heard; empty when they can."""
@@ -99,9 +100,10 @@ class Input(SimpleFilter):
         if self._wanted != 'auto':
             return _RELIABILITIES[self._wanted]
         offered = [publisher.qos_profile.reliability for publisher in self.publishers]
-        if offered and all(policy == ReliabilityPolicy.RELIABLE for policy in offered):
-            return ReliabilityPolicy.RELIABLE
-        return ReliabilityPolicy.BEST_EFFORT
+        if not offered:
+            return self._reliability
+        reliable = all(policy == ReliabilityPolicy.RELIABLE for policy in offered)
+        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
 
 
 def _message_type(source: str, topic: str) -> Any:

@@ -20,7 +20,7 @@ and from the anchor's stamp to the publishing."""
 _WINDOW = 1000
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)
 _LOG_INTERVAL_NS = 5_000_000_000
-_NUMBER = re.compile(r'[0-9.]+')
+_NUMBER = re.compile(r'(?<=[ (])[0-9.]+')  # not the digits in names
 
 
 class InputMonitor:
@@ -169,9 +169,10 @@ class Tally:
         self.drops[drop.key] += 1
         self.last_detail = drop.detail
 
-    def all_drops(self) -> dict[str, int]:
-        """Drops by reason, the worker's included."""
-        return {**self.drops, **({str(Reason.ENCODER_FAULT): self.faults} if self.faults else {})}
+    def all_drops(self, faults: int | None = None) -> dict[str, int]:
+        """Drops by reason, the worker's included; `faults` gives a count that was read before."""
+        faults = self.faults if faults is None else faults
+        return {**self.drops, **({str(Reason.ENCODER_FAULT): faults} if faults else {})}
 
     def worst_skew_ms(self) -> dict[str, float]:
         """The largest skew of each source over the last sets."""

@@ -93,7 +93,10 @@ class FusedEncoderNode(LifecycleNode):
             self._outputs[name] = self.create_lifecycle_publisher(kind, f'~/{name}', 10)
         self._declared.locked = True
         log = self.get_logger()
-        log.info(f'encoder: {self._model.description}, warmed up in {self._model.warm_up_s * 1e3:.0f} ms')
+        log.info(
+            f'encoder: {self._model.description} ({self._model.engine_reason}), '
+            f'error {self._model.engine_error:.1e}, warmed up in {self._model.warm_up_s * 1e3:.0f} ms'
+        )
         if self._model.is_random:
             log.warn('NO CHECKPOINT: every feature comes from RANDOM weights; set the parameter "checkpoint"')
         converters = ', '.join(name for name, _ in image_converters()) or 'no converter is installed'

@@ -47,8 +47,10 @@ class RigNode(Node):
         )
         self._duration_s = number('duration_s', 0.0)
         self._wait_s = number('wait_for_listeners_s', 0.0)
-        best_effort = self.declare_parameter('reliability', 'reliable').value == 'best_effort'
-        reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+        choices = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
+        reliability = choices.get(self.declare_parameter('reliability', 'reliable').value)
+        if reliability is None:
+            raise ConfigError(f'reliability: use one of {list(choices)}')
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
         self._publishers_by_source = {
             camera: self.create_publisher(Image, f'{camera}/image', qos) for camera in self._rig.cameras
@@ -88,10 +90,11 @@ class RigNode(Node):
 
 def main() -> int:
     """Run the rig until its duration is over, SIGINT or SIGTERM; returns the exit code."""
-    stop = init_with_stop(sys.argv)
     try:
+        stop = init_with_stop(sys.argv)
         node = RigNode()
-    except ConfigError as error:
+    except Exception as error:
+        # rclpy's errors of arguments, parameter files and names have no base class of their own.
         print(f'rig cannot start: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 1

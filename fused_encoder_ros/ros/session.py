@@ -169,10 +169,14 @@ class Session:
         self._latencies.add(latency_ms)
         self.tally.published += 1
         self.tally.last_feature_ns = time.monotonic_ns()
-        if self._outputs[OBSERVATION_TOPIC].get_subscription_count():
-            frame_id = self._settings.sync.anchor
-            self._outputs[OBSERVATION_TOPIC].publish(self._messages.observation(feature.observation, frame_id))
-        self._publish_set(feature, latency_ms)
+        try:
+            if self._outputs[OBSERVATION_TOPIC].get_subscription_count():
+                frame_id = self._settings.sync.anchor
+                self._outputs[OBSERVATION_TOPIC].publish(self._messages.observation(feature.observation, frame_id))
+            self._publish_set(feature, latency_ms)
+        except Exception as error:
+            # The feature is out; that its description is not makes no fault of it.
+            self._node.get_logger().error(f'a description could not be published: {error}', throttle_duration_sec=5.0)
 
     def _on_fault(self, observation: Observation, detail: str) -> None:
         self.tally.faults += 1

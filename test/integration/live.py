@@ -49,7 +49,10 @@ class LiveProcess:
         """Send a signal and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=10)
+        try:
+            return self.process.wait(timeout=20)
+        finally:
+            self.process.kill()
 
 
 class Desk:
@@ -86,7 +89,7 @@ class Desk:
 
     def close(self) -> None:
         for live in self.processes:
-            live.stop(signal.SIGKILL)
+            live.stop()  # killed processes would leave their shared memory behind
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.try_shutdown(context=self.context)

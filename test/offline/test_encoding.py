@@ -150,14 +150,31 @@ def test_force_replaces_results_and_nothing_else(bag: Path, tmp_path: Path) -> N
     assert (out / 'rig.parquet').read_bytes() == before
 
 
-def test_a_failing_replacement_puts_everything_back(tmp_path: Path) -> None:
-    outputs = {name: tmp_path / name for name in ('a', 'b')}
-    for final in outputs.values():
-        final.write_text('old')
-    with pytest.raises(OutputError, match='cannot be written'), completed(outputs, force=True) as files:
-        files['a'].write_text('new')  # and b is never written
-    assert [final.read_text() for final in outputs.values()] == ['old', 'old']
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['a', 'b']
+@pytest.mark.parametrize('failing', range(5))
+def test_a_failing_replacement_puts_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+    """The disk fails at the n-th move of three new files over two old ones."""
+    outputs = {name: tmp_path / name for name in ('a', 'b', 'c')}
+    for name in ('a', 'c'):
+        outputs[name].write_text('old')
+    rename, calls = os.rename, iter(range(1000))
+
+    def failing_rename(source: Path, target: Path) -> None:
+        if next(calls) == failing:
+            raise OSError(5, 'Input/output error')
+        rename(source, target)
+
+    monkeypatch.setattr(os, 'rename', failing_rename)
+    with pytest.raises(OutputError, match='Input/output error'), completed(outputs, force=True) as files:
+        for path in files.values():
+            path.write_text('new')
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {'a': 'old', 'c': 'old'}
+
+
+def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match='exists already'), completed({'a': tmp_path / 'a'}, force=False) as files:
+        files['a'].write_text('new')
+        (tmp_path / 'a').write_text("somebody else's")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {'a': "somebody else's"}
 
 
 @pytest.mark.parametrize(
@@ -243,7 +260,7 @@ def test_interrupting_leaves_nothing_incomplete(tmp_path: Path, number: int) -> 
     command = [sys.executable, '-m', 'fused_encoder_ros.cli', 'encode', tmp_path / 'long', '--out', tmp_path / 'out']
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    while not list(tmp_path.glob('out/.partial-*')):
+    while not list(tmp_path.glob('out/.partial-*/*')):
         assert process.poll() is None
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)

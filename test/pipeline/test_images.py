@@ -208,7 +208,11 @@ def test_compressed_raw_pixels_are_no_guess() -> None:
     message.format = '8UC3; png compressed '
     with pytest.raises(DecodeError, match='untyped_color_order'):
         ImageDecoder(84).decode(message)
-    # The publisher's RGB array was written as if it were BGR.
+    for text in ('rgb8; png compressed ', 'bgr8; png compressed rgb8'):
+        message.format = text  # an RGB array was written as if it were BGR
+        message.data = cv2.imencode('.png', SMOOTH)[1]
+        np.testing.assert_array_equal(ImageDecoder(84).decode(message), trained(SMOOTH))
+    message.format = '8UC3; png compressed '
     message.data = cv2.imencode('.png', SMOOTH)[1]
     np.testing.assert_array_equal(ImageDecoder(84, untyped_color_order='rgb').decode(message), trained(SMOOTH))
 

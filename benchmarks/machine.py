@@ -18,6 +18,7 @@ def describe_machine() -> dict[str, Any]:
     )
     return {
         'cpu': model,
+        'cpu_capability': torch.backends.cpu.get_cpu_capability(),
         'cores': len(os.sched_getaffinity(0)),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'python': platform.python_version(),

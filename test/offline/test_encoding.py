@@ -264,7 +264,9 @@ def test_interrupting_leaves_nothing_incomplete(tmp_path: Path, number: int) -> 
         assert process.poll() is None
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1 and 'Traceback' not in errors
+    # CPython itself ends by the signal when an interrupt, though handled, had landed in an `exec` of some library.
+    assert process.returncode in (1, -signal.SIGINT)
+    assert 'interrupted; nothing incomplete was left behind' in errors and 'Traceback' not in errors
     assert not list((tmp_path / 'out').iterdir())
 
 

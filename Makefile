@@ -51,8 +51,10 @@ colcon: setup
 
 # Needs uv. torch's own needs stand at the end, since torch is pinned apart.
 lock:
+	mkdir -p build
 	(cat requirements/dev.in; printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions pillow) > build/lock.in
-	uv pip compile --universal --python-version 3.10 build/lock.in --no-header --no-annotate --quiet -o requirements/lock.txt
+	uv pip compile --universal --python-version 3.10 build/lock.in --no-header --no-annotate --quiet -o build/lock.txt
+	(echo '# Written by `make lock` from dev.in; for CPython 3.10 to 3.12.'; cat build/lock.txt) > requirements/lock.txt
 
 clean:
 	rm -rf $(VENV) build install log demo_out *.egg-info

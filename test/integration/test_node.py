@@ -297,7 +297,7 @@ def test_reset_service(desk: Desk) -> None:
     desk.wait(lambda: desk.diagnostics and desk.status('encoder')[2]['waiting'] == '1', 'the anchor to wait')
     assert call(desk, Trigger, '/fused_encoder/reset', Trigger.Request()).success
     desk.wait(lambda: desk.drops() == {T0: 'clock_jump'}, 'the drop of the waiting anchor')
-    send_sets(desk, 0, 3)
+    send_sets(desk, 50, 3)
     desk.wait(lambda: len(desk.sets()) == 3, 'sets after the reset')
 
 

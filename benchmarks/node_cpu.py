@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from machine import describe_machine
 
+from fused_encoder_ros.pipeline.outputs import STAGES
+
 ROOT = Path(__file__).parent.parent
-STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
 TICK_S = 1 / os.sysconf('SC_CLK_TCK')
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
+from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _print_table(recording: Recording) -> None:
     print(f'sets           {len(reports)}   ({rate_hz:.1f} a second)')
     print(f'drops          {len(recording.drops)}   {", ".join(f"{k} {v}" for k, v in sorted(reasons.items()))}')
     print('\nlatency (ms)       p50     p95     p99')
-    for stage in ('transport', 'wait', 'queue', 'encode', 'total'):
+    for stage in STAGES:
         values = [report['latency_ms'][stage] for report in reports if stage in report.get('latency_ms', {})]
         if values:
             print(f'  {stage:<12}' + ''.join(f'{p:8.1f}' for p in np.percentile(values, [50, 95, 99])))

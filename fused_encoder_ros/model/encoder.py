@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,17 +23,6 @@ CONV1_INITS = ('copy', 'scaled')
 _JOINT_HIDDEN = 128
 _FUSION_HIDDEN = 512
 _DROPOUT = 0.1
-
-
-class Encoder(Protocol):
-    """What both designs offer."""
-
-    joint_dim: int
-    fusion_dim: int
-
-    def __call__(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
-        """Images float32 [B,3,S,S] and joints float32 [B,J] to the fused feature float32 [B,fusion_dim]."""
-        ...
 
 
 class ResNet18Encoder(nn.Module):

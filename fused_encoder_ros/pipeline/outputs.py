@@ -24,6 +24,10 @@ TYPES = {
 }
 """Message type of each output, by its name below the node's."""
 
+STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
+"""Stages of the latency: stamp to arrival of the anchor, arrival to the set complete, waiting for the worker, encoding,
+and from the anchor's stamp to the publishing."""
+
 
 class OutputMessages:
     """Builds the outputs.

@@ -78,11 +78,6 @@ class Pipeline:
         """Number of anchor frames not yet decided."""
         return self._sync.pending
 
-    @property
-    def buffered(self) -> int:
-        """Number of frames and joint positions held."""
-        return self._sync.buffered
-
     def push(self, source: str, message: Any) -> list[Outcome]:
         """Take one message of a source: a camera of the spec, or `JOINTS`.
 
@@ -95,8 +90,7 @@ class Pipeline:
             outcomes = self._push_joints(message) if source == JOINTS else self._push_image(source, message)
         except DecodeError as error:
             stamp_ns = stamp_to_ns(message.header.stamp)
-            kind = Drop if source == self.options.anchor else Reject
-            outcomes = [kind(stamp_ns, source, Reason.UNDECODABLE, str(error))]
+            outcomes = [self._sync.refuse(source, stamp_ns, Reason.UNDECODABLE, str(error))]
         return self._counted(outcomes)
 
     def finish(self) -> list[Outcome]:

@@ -188,11 +188,11 @@ class Synchroniser:
     def _bad_stamp(self, source: str, stamp_ns: int) -> list[Outcome]:
         if stamp_ns <= 0:
             detail = f'the stamp is {"zero" if stamp_ns == 0 else "negative"}: the driver does not set header.stamp'
-            return [self._refuse(source, stamp_ns, Reason.BAD_STAMP, detail)]
+            return [self.refuse(source, stamp_ns, Reason.BAD_STAMP, detail)]
         if source != self._options.anchor and self._is_of_old_time(stamp_ns):
             ahead_s = (stamp_ns - self._newest_anchor_ns) / 1e9
             detail = f'{source} is {ahead_s:.1f} s ahead of the anchor, whose clock jumped back: a message from before'
-            return [self._refuse(source, stamp_ns, Reason.CLOCK_JUMP, detail)]
+            return [self.refuse(source, stamp_ns, Reason.CLOCK_JUMP, detail)]
         return []
 
     def _is_of_old_time(self, stamp_ns: int) -> bool:
@@ -210,7 +210,8 @@ class Synchroniser:
         is_ahead = stamp_ns > self._newest_anchor_ns + jump.half_ns
         return is_ahead and stamp_ns <= jump.from_ns + self._options.horizon_ns
 
-    def _refuse(self, source: str, stamp_ns: int, reason: Reason, detail: str) -> Outcome:
+    def refuse(self, source: str, stamp_ns: int, reason: Reason, detail: str) -> Outcome:
+        """The outcome of a message that cannot be used: a Drop for the anchor camera, a Reject for any other source."""
         kind = Drop if source == self._options.anchor else Reject
         return kind(stamp_ns, source, reason, detail)
 
@@ -220,10 +221,10 @@ class Synchroniser:
             outcomes = self._rewind(frame.stamp_ns)
         if frame.stamp_ns <= self._last_decided_ns:
             detail = 'the stamp is not after that of an earlier set: a duplicate, out of order, or a loop within horizon_s'
-            return [self._refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
+            return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
             detail = 'the stamp is that of an earlier frame: a duplicate'
-            return [self._refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
+            return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         _, self._previous_anchor_ns, self._newest_anchor_ns = sorted(
             (self._previous_anchor_ns, self._newest_anchor_ns, frame.stamp_ns)
         )

@@ -11,11 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.ros.worker import Timing
-
-STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
-"""Stages of the latency: stamp to arrival of the anchor, arrival to the set complete, waiting for the worker, encoding,
-and from the anchor's stamp to the publishing."""
 
 _WINDOW = 1000
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)

@@ -39,10 +39,12 @@ setup(
             'pyyaml',
             'rosbags',
             'rosbags-image',
+            'safetensors',
             'torch',
             'torchvision',
             'tqdm',
         ],
+        'openvino': ['openvino'],
         # colcon runs pytest only where this names it.
         'test': ['hypothesis', 'mcap-ros2-support', 'pytest'],
     },

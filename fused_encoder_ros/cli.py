@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros import __version__
+from fused_encoder_ros.commands import checkpoints
 from fused_encoder_ros.errors import BagError, ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
     _add_encode(commands)
     _add_rig(commands)
+    checkpoints.add_commands(commands)
     return parser
 
 
@@ -121,10 +123,8 @@ def _encode(options: argparse.Namespace) -> int:
     settings = Settings.from_values(_parameter_values(options))
     model = load_model(settings.model, settings.spec)
     print(f'encoder: {model.description}', file=sys.stderr)
-    if model.is_random:
-        print(
-            'WARNING: no checkpoint was given, so every feature comes from RANDOM weights; use --checkpoint', file=sys.stderr
-        )
+    for warning in model.warnings:
+        print(f'WARNING: {warning}', file=sys.stderr)
     summaries, failed = [], False
     for bag in options.bags:
         try:

@@ -66,7 +66,8 @@ def _print_table(recording: Recording) -> None:
 
 
 def _write(recording: Recording, out: Path) -> None:
-    from fused_encoder_ros.offline.export import ParquetSink, completed, parquet_schema
+    from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
+    from fused_encoder_ros.offline.files import completed
     from fused_encoder_ros.pictures import draw_features, draw_observation
 
     stamps = sorted(recording.features.keys() & recording.sets.keys())

@@ -23,6 +23,10 @@ class EngineUnavailable(FusedEncoderError):  # noqa: N818
     """An inference engine cannot run here, or is not exact enough here."""
 
 
+class EngineError(FusedEncoderError):
+    """An inference engine failed while encoding."""
+
+
 class BagError(FusedEncoderError):
     """A bag cannot be read, or lacks what the encoder needs."""
 

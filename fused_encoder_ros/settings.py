@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import yaml
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.checkpoint import DESIGNS
-from fused_encoder_ros.model.choose import ENGINES, PRECISIONS
+from fused_encoder_ros.model.engines import ENGINES, PRECISIONS
 from fused_encoder_ros.model.model import ModelOptions
+from fused_encoder_ros.model.packed_checkpoint import read_spec
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.sync import SyncOptions
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS, ObservationSpec
@@ -121,12 +122,14 @@ PARAMETERS = (
     ),
     Parameter('image_depth', 5, 'QoS queue depth of each camera, messages', 1, 1000),
     Parameter('joint_depth', 200, 'QoS queue depth of joint_states, messages', 1, 10000),
-    Parameter('checkpoint', '', 'path of an encoder state dict; empty runs a seeded random encoder'),
+    Parameter('checkpoint', '', 'path of an encoder state dict or packed checkpoint; empty runs a seeded random encoder'),
     Parameter('design', 'auto', 'encoder design; auto takes what the checkpoint holds', choices=('auto', *DESIGNS)),
     Parameter('seed', 0, 'seed of the random encoder that runs without a checkpoint', 0, 2**31 - 1),
     Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where it is usable'),
     Parameter('engine', 'auto', 'auto takes the fastest that runs here; eager is plain torch, the reference', choices=ENGINES),
-    Parameter('precision', 'fp32', 'bf16 is faster on CPUs that have it, and less exact', choices=PRECISIONS),
+    Parameter(
+        'precision', 'fp32', 'fp16 (CUDA) and bf16 are faster where the hardware has them, and less exact', choices=PRECISIONS
+    ),
     Parameter('threads', 2, 'CPU threads of the encoder; the number changes the last bits of a feature', 1, 256),
     Parameter('cameras', list(CAMERAS), 'channel order of the stacked image, as in training'),
     Parameter('image_size', 84, 'side of the square each camera is resized to, pixels', 8, 1024),
@@ -162,6 +165,9 @@ PARAMETERS = (
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
+SPEC_PARAMETERS = tuple(field.name for field in dataclasses.fields(ObservationSpec))
+"""The parameters that say how the encoder must be fed: a packed checkpoint says it too."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -181,10 +187,11 @@ class Settings:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Settings:
-        """Check values by parameter name; what is absent keeps its default.
+        """Check values by parameter name; what is absent keeps its default, or is as a packed checkpoint says.
 
         Raises:
-            ConfigError: naming the parameter and the fix.
+            ConfigError: naming the parameter and the fix; also when a value contradicts the packed checkpoint.
+            CheckpointError: when the checkpoint cannot be read.
         """
         for name in values:
             if name not in _BY_NAME:
@@ -193,23 +200,10 @@ class Settings:
                 raise ConfigError(f'{name}: there is no such parameter; {hint}')
         checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
 
-        def floats(name: str) -> tuple[float, ...] | None:
-            return tuple(checked[name]) or None
-
         def nanoseconds(name: str, unit_ns: int) -> int:
             return round(checked[name] * unit_ns)
 
-        spec = ObservationSpec(
-            cameras=tuple(checked['cameras']),
-            image_size=checked['image_size'],
-            interpolation=checked['interpolation'],
-            pixel_divisor=checked['pixel_divisor'],
-            pixel_mean=floats('pixel_mean'),
-            pixel_std=floats('pixel_std'),
-            joint_names=tuple(checked['joint_names']),
-            joint_mean=floats('joint_mean'),
-            joint_std=floats('joint_std'),
-        )
+        spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values])
         sync = SyncOptions(
             anchor=checked['anchor'],
             tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
@@ -221,6 +215,25 @@ class Settings:
         names = (field.name for field in dataclasses.fields(ModelOptions))
         model = ModelOptions(**{name: checked[name] for name in names})
         return cls(checked, _topics(checked), spec, sync, model)
+
+
+def _spec(checked: Mapping[str, Any], stated: Sequence[str]) -> ObservationSpec:
+    """The spec of the parameters, or of the packed checkpoint where that does not contradict the stated ones."""
+    # An empty list stands for no statistics.
+    fields: dict[str, Any] = {
+        name: (tuple(v) or None) if isinstance(v := checked[name], list) else v for name in SPEC_PARAMETERS
+    }
+    packed = read_spec(checked['checkpoint']) if checked['checkpoint'] else None
+    if packed is None:
+        return ObservationSpec(**fields)
+    for name in stated:
+        if fields[name] != getattr(packed, name):
+            said, needed = (list(v) if isinstance(v, tuple) else v or 'nothing' for v in (fields[name], getattr(packed, name)))
+            raise ConfigError(
+                f'{name}: the parameter says {said}, but {checked["checkpoint"]} must be fed with {needed}; '
+                f'leave {name} out, or give the checkpoint that was trained so'
+            )
+    return packed
 
 
 def _topics(values: Mapping[str, Any]) -> dict[str, str]:
@@ -264,14 +277,7 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
     Raises:
         ConfigError: when the file cannot be read or is no parameter file.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
-    if not isinstance(content, dict):
-        raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{node_name}: ros__parameters:"')
+    content = _read_yaml(path)
     found: dict[str, Any] = {}
     matched = False
     for section, body in content.items():
@@ -283,6 +289,34 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
     if not matched:
         raise ConfigError(f'parameter file {path} has no section for {node_name}; it has {list(content)}')
     return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
+
+
+def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
+    """An observation spec out of a YAML file: of its fields alone, or a ROS parameter file with them among others.
+
+    Raises:
+        ConfigError: when the file cannot be read, or a field is unknown or unusable.
+    """
+    content = _read_yaml(path)
+    if any(isinstance(body, dict) and 'ros__parameters' in body for body in content.values()):
+        values = read_parameter_file(path)
+        return Settings.from_values({name: values[name] for name in SPEC_PARAMETERS if name in values}).spec
+    if unknown := [name for name in content if name not in SPEC_PARAMETERS]:
+        raise ConfigError(f'{path}: {unknown[0]!r} is no field of an observation spec; known are {list(SPEC_PARAMETERS)}')
+    # As `to_dict` writes it, no statistics are null; as a parameter, an empty list.
+    return Settings.from_values({name: [] if value is None else value for name, value in content.items()}).spec
+
+
+def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
+    return content
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fused_encoder_ros.errors import ConfigError
 
 CAMERAS = ('left_wrist', 'right_wrist', 'global')
@@ -18,8 +21,7 @@ CAMERAS = ('left_wrist', 'right_wrist', 'global')
 
 INTERPOLATIONS = ('nearest', 'linear', 'area', 'cubic')
 
-JOINT_STD_EPSILON = 1e-6
-"""The training code standardises joints as (x - mean) / (std + 1e-6)."""
+_JOINT_STD_EPSILON = 1e-6
 
 _ARMS = ('left', 'right')
 DEFAULT_JOINT_NAMES = tuple(name for arm in _ARMS for name in (*(f'{arm}_joint_{i}' for i in range(1, 8)), f'{arm}_gripper'))
@@ -91,6 +93,17 @@ class ObservationSpec:
     def channels(self) -> int:
         """Number of channels of the stacked image: three a camera."""
         return 3 * len(self.cameras)
+
+    def standardise(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Joint positions float64 [..., J] to the encoder's input, float32.
+
+        (x - mean) / (std + 1e-6), as in the training code; computed in float64 and rounded once.
+        """
+        if self.joint_mean is None or self.joint_std is None:
+            return positions.astype(np.float32)
+        return ((positions - np.asarray(self.joint_mean)) / (np.asarray(self.joint_std) + _JOINT_STD_EPSILON)).astype(
+            np.float32
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON and YAML values; `from_dict` reads it back."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.errors import CheckpointError
-from fused_encoder_ros.model.encoder import ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.state_dict import read_state_dict
 
 SINGLE, THREE_STREAM = 'single', 'three_stream'
@@ -19,10 +19,7 @@ DESIGNS = (SINGLE, THREE_STREAM)
 
 # A key that only one design has, and the module whose width is the image feature's.
 _TELLTALE = {SINGLE: 'image_encoder.fc.weight', THREE_STREAM: 'left_wrist_encoder.fc.weight'}
-_CLASSES: dict[str, type[ImageJointEncoder] | type[ThreeStreamEncoder]] = {
-    SINGLE: ImageJointEncoder,
-    THREE_STREAM: ThreeStreamEncoder,
-}
+_CLASSES: dict[str, type[Encoder]] = {SINGLE: ImageJointEncoder, THREE_STREAM: ThreeStreamEncoder}
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,12 @@ class Dimensions:
 
 
 def read_dimensions(state: Mapping[str, Tensor], source: str) -> Dimensions:
-    """Recognise the design and its dimensions.
+    """Read the dimensions off a state dict of either design.
 
     Raises:
-        CheckpointError: when the keys or shapes are of neither design; `source` names the file in the text.
+        CheckpointError: when keys are missing; `source` names the file in the text.
     """
-    design = next((name for name, key in _TELLTALE.items() if key in state), None)
-    if design is None:
-        some, missing = ', '.join(sorted(state)[:3]), ' and no '.join(_TELLTALE.values())
-        raise CheckpointError(f'checkpoint: {source} is of neither design: it has no {missing} (its keys begin: {some})')
+    design = SINGLE if _TELLTALE[SINGLE] in state else THREE_STREAM
     try:
         return Dimensions(
             design=design,
@@ -63,7 +57,12 @@ def read_dimensions(state: Mapping[str, Tensor], source: str) -> Dimensions:
         raise CheckpointError(f'checkpoint: {source} looks like a {design} encoder but is incomplete: {error}') from error
 
 
-def build_encoder(dimensions: Dimensions) -> ImageJointEncoder | ThreeStreamEncoder:
+def dimensions_of(encoder: Encoder) -> Dimensions:
+    """The design and dimensions of an encoder."""
+    return read_dimensions(encoder.state_dict(), type(encoder).__name__)
+
+
+def build_encoder(dimensions: Dimensions) -> Encoder:
     """An encoder of these dimensions, randomly initialised."""
     return _CLASSES[dimensions.design](
         joint_dim=dimensions.joint_dim,
@@ -72,21 +71,25 @@ def build_encoder(dimensions: Dimensions) -> ImageJointEncoder | ThreeStreamEnco
     )
 
 
-def load_encoder(path: str | os.PathLike[str], design: str = 'auto') -> ImageJointEncoder | ThreeStreamEncoder:
+def load_encoder(path: str | os.PathLike[str], design: str = 'auto') -> Encoder:
     """Load a checkpoint into an encoder of its own design and dimensions, in eval mode.
 
     Args:
-        path: a state dict saved by the training code.
+        path: what the training code saved, see `read_state_dict`, or a packed checkpoint.
         design: 'auto' takes what the checkpoint is; otherwise the design that it must be.
 
     Raises:
         CheckpointError: when it cannot be read, is of the other design, or does not fit key by key.
     """
-    state = read_state_dict(path)
-    dimensions = read_dimensions(state, str(path))
+    return encoder_of(read_state_dict(path, list(_TELLTALE.values())), str(path), design)
+
+
+def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto') -> Encoder:
+    """The encoder of a state dict; see `load_encoder`. `source` names the file in errors."""
+    dimensions = read_dimensions(state, source)
     if design not in ('auto', dimensions.design):
         raise CheckpointError(
-            f'checkpoint: {path} holds the {dimensions.design} design, but design is {design}; '
+            f'checkpoint: {source} holds the {dimensions.design} design, but design is {design}; '
             f'set design to auto or {dimensions.design}, or give the other checkpoint'
         )
     with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten must not disturb the caller's
@@ -94,11 +97,11 @@ def load_encoder(path: str | os.PathLike[str], design: str = 'auto') -> ImageJoi
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f'checkpoint: {path} does not fit the {dimensions.design} design: {error}') from error
+        raise CheckpointError(f'checkpoint: {source} does not fit the {dimensions.design} design: {error}') from error
     return encoder.eval()
 
 
-def random_encoder(dimensions: Dimensions, seed: int) -> ImageJointEncoder | ThreeStreamEncoder:
+def random_encoder(dimensions: Dimensions, seed: int) -> Encoder:
     """An encoder with random weights that depend on the seed alone, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -107,8 +110,13 @@ def random_encoder(dimensions: Dimensions, seed: int) -> ImageJointEncoder | Thr
 
 def content_hash(encoder: nn.Module) -> str:
     """SHA-256 over every tensor's name, type, shape and bytes: equal for equal weights, however they were stored."""
+    return hash_tensors(encoder.state_dict())
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256, hex, over every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

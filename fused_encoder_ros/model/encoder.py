@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +66,13 @@ class ResNet18Encoder(nn.Module):
         self.fc = nn.Linear(512, output_dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images float32 [B,in_channels,H,W] to features float32 [B,output_dim], not negative."""
-        return torch.relu(self.fc(torch.flatten(self.resnet(image), 1)))
+        """Images float32 [B,in_channels,H,W] to features float32 [B,output_dim], not negative.
+
+        The convolutions may be in another precision than the rest.
+        """
+        conv1: Any = self.resnet[0]
+        convolutions = self.resnet(image.to(conv1.weight.dtype))
+        return torch.relu(self.fc(torch.flatten(convolutions, 1).to(self.fc.weight.dtype)))
 
 
 class ImageJointEncoder(nn.Module):
@@ -96,8 +102,11 @@ class ImageJointEncoder(nn.Module):
 
     def forward(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
         """Images float32 [B,3,S,S] and joints float32 [B,J] to float32 [B,fusion_dim]."""
-        image_feature = self.image_encoder(torch.cat([left_img, right_img, global_img], dim=1))
-        return self.fusion_fc(torch.cat([image_feature, self.joint_fc(joint)], dim=1))
+        return self.stacked(torch.cat([left_img, right_img, global_img], dim=1), joint)
+
+    def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
+        """The same, of images already stacked to float32 [B,9,S,S]."""
+        return self.fusion_fc(torch.cat([self.image_encoder(images), self.joint_fc(joint)], dim=1))
 
 
 class ThreeStreamEncoder(nn.Module):
@@ -136,6 +145,14 @@ class ThreeStreamEncoder(nn.Module):
         ]
         return self.fusion_fc(torch.cat(features, dim=1))
 
+    def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
+        """The same, of images stacked to float32 [B,9,S,S]."""
+        return self(*images.split(3, dim=1), joint)
+
+
+Encoder = ImageJointEncoder | ThreeStreamEncoder
+"""Either design."""
+
 
 def _joint_branch(joint_dim: int, output_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(joint_dim, _JOINT_HIDDEN), nn.ReLU(), nn.Linear(_JOINT_HIDDEN, output_dim))
@@ -155,7 +172,7 @@ def _resnet18_weights(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a local file, or of torchvision's weights enum."""
     path = Path(source)
     if path.is_file():
-        return read_state_dict(path)
+        return read_state_dict(path, ['conv1.weight'])
     entries = list(models.ResNet18_Weights.__members__)
     if str(source) in entries:
         return dict(models.ResNet18_Weights[str(source)].get_state_dict(progress=False, check_hash=True))

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fused_encoder_ros.errors import CheckpointError
-from fused_encoder_ros.model.checkpoint import SINGLE, Dimensions, content_hash, load_encoder, random_encoder
-from fused_encoder_ros.model.choose import Choice, choose_engine
-from fused_encoder_ros.model.encoder import ImageJointEncoder, ThreeStreamEncoder
-from fused_encoder_ros.model.engine import choose_device
+from fused_encoder_ros.errors import CheckpointError, EngineError
+from fused_encoder_ros.model.checkpoint import SINGLE, Dimensions, content_hash, encoder_of, load_encoder, random_encoder
+from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine, relative_error
+from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
 from fused_encoder_ros.spec import ObservationSpec
-
-_WARM_UP_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -24,13 +22,13 @@ class ModelOptions:
     """Which encoder to run, and where.
 
     Attributes:
-        checkpoint: path of a state dict; '' runs a random encoder.
+        checkpoint: path of a state dict or a packed checkpoint; '' runs a random encoder.
         design: 'auto', 'single' or 'three_stream'.
         seed: seed of the random encoder.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        engine: 'auto', 'eager' or 'packed'.
-        precision: 'fp32' or 'bf16'.
-        threads: CPU threads of torch. The number changes the last bits of a feature, so it is never left to chance.
+        engine: one of `ENGINES`.
+        precision: 'fp32', 'fp16' or 'bf16'.
+        threads: CPU threads. The number changes the last bits of a feature, so it is never left to chance.
     """
 
     checkpoint: str = ''
@@ -54,16 +52,12 @@ class Model:
         feature_dim: width D of a feature.
         hash: SHA-256 of the weights, hex.
         is_random: whether the weights are random because no checkpoint was given.
-        warm_up_s: seconds that the warm-up took.
+        is_described: whether the checkpoint itself says how it must be fed.
+        start_up_s: seconds that building, checking and warming up the engine took.
     """
 
     def __init__(
-        self,
-        encoder: ImageJointEncoder | ThreeStreamEncoder,
-        choice: Choice,
-        spec: ObservationSpec,
-        threads: int,
-        is_random: bool,
+        self, encoder: Encoder, choice: Choice, *, threads: int, is_random: bool, is_described: bool, start_up_s: float
     ) -> None:
         self.engine = choice.engine
         self.engine_error = choice.error
@@ -73,11 +67,9 @@ class Model:
         self.feature_dim = encoder.fusion_dim
         self.hash = content_hash(encoder)
         self.is_random = is_random
-        start = time.perf_counter()
-        images = np.zeros((1, spec.image_size, spec.image_size, spec.channels), np.uint8)
-        for _ in range(_WARM_UP_RUNS):
-            self.encode(images, np.zeros((1, len(spec.joint_names)), np.float32))
-        self.warm_up_s = time.perf_counter() - start
+        self.is_described = is_described
+        self.start_up_s = start_up_s
+        self._build = choice.build
 
     @property
     def short_hash(self) -> str:
@@ -91,33 +83,96 @@ class Model:
         engine = f'{self.engine.name} {self.engine.precision} on {self.engine.device}'
         return f'{self.design}, {weights} {self.short_hash}, engine {engine}'
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a user must know about this model, for the log."""
+        if self.is_random:
+            return ['NO CHECKPOINT: every feature comes from RANDOM weights; give one with the parameter "checkpoint"']
+        if not self.is_described:
+            return [
+                'the checkpoint does not say how it must be fed: image size, camera order, scaling and joints are taken from '
+                'the parameters; `fused-encoder pack` writes one that does'
+            ]
+        return []
+
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images uint8 [B,S,S,9] and joints float32 [B,J] to features float32 [B,D]."""
+        """Images uint8 [B,S,S,9] and joints float32 [B,J] to features float32 [B,D].
+
+        Raises:
+            EngineError: when the engine fails; `rebuild` may help.
+        """
         if torch.get_num_threads() != self.threads:  # torch keeps the number for each calling thread
             torch.set_num_threads(self.threads)
-        return self.engine.encode(images, joints)
+        try:
+            return self.engine.encode(images, joints)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu ({error})'
+            ) from error
+        except (RuntimeError, MemoryError) as error:  # what torch and OpenVINO raise
+            raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {error}') from error
+
+    def rebuild(self) -> None:
+        """Build the engine anew, after it has failed.
+
+        Raises:
+            EngineError: when that fails too.
+        """
+        try:
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.engine = self._build()
+        except Exception as error:
+            on_cuda = self.engine.device.type == 'cuda'
+            hint = '; a lost device comes back only when the program is started again' if on_cuda else ''
+            raise EngineError(f'the engine {self.engine.name} cannot be built anew: {error}{hint}') from error
 
 
 def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
-    """Load, place and warm up the encoder.
+    """Load, place, check and warm up the encoder.
 
     Raises:
-        CheckpointError: when the checkpoint cannot be used with this spec.
-        ConfigError: when the device cannot be used.
+        CheckpointError: when the checkpoint cannot be used with this spec, or does not give its golden feature here.
+        ConfigError: when the device or engine cannot be used.
     """
     device = choose_device(options.device)
-    joint_dim = len(spec.joint_names)
-    if options.checkpoint:
-        encoder = load_encoder(options.checkpoint, options.design)
-        if encoder.joint_dim != joint_dim:
-            raise CheckpointError(
-                f'checkpoint: {options.checkpoint} was trained with {encoder.joint_dim} joints, but joint_names lists '
-                f'{joint_dim}: {list(spec.joint_names)}; list the joints of the training data, in its order'
-            )
-    else:
-        design = SINGLE if options.design == 'auto' else options.design
-        width = 256 if design == SINGLE else 128
-        encoder = random_encoder(Dimensions(design, joint_dim, width, 256), options.seed)
+    packed = read_packed(options.checkpoint) if options.checkpoint else None
+    encoder = _encoder(options, packed, len(spec.joint_names))
+    if packed is not None and packed.spec != spec:
+        raise CheckpointError(f'checkpoint: {options.checkpoint} must be fed by its own observation spec, not by another')
+    check_joint_count(encoder, spec, options.checkpoint)
+    start = time.perf_counter()
     torch.set_num_threads(options.threads)
-    choice = choose_engine(encoder, spec, device, options.engine, options.precision)
-    return Model(encoder, choice, spec, options.threads, is_random=not options.checkpoint)
+    choice = choose_engine(encoder, spec, device, options.engine, options.precision, options.threads)
+    if packed is not None:
+        _check_golden(packed, choice, options.checkpoint)
+    return Model(
+        encoder,
+        choice,
+        threads=options.threads,
+        is_random=not options.checkpoint,
+        is_described=packed is not None,
+        start_up_s=time.perf_counter() - start,
+    )
+
+
+def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, joint_dim: int) -> Encoder:
+    if packed is not None:
+        return encoder_of(packed.encoder.state_dict(), options.checkpoint, options.design)
+    if options.checkpoint:
+        return load_encoder(options.checkpoint, options.design)
+    design = SINGLE if options.design == 'auto' else options.design
+    width = 256 if design == SINGLE else 128
+    return random_encoder(Dimensions(design, joint_dim, width, 256), options.seed)
+
+
+def _check_golden(packed: PackedCheckpoint, choice: Choice, path: str) -> None:
+    """The one proof that this machine gives the numbers of the one where the checkpoint was packed."""
+    golden, engine = packed.golden, choice.engine
+    feature = engine.encode(golden.images, packed.spec.standardise(golden.joint_positions))
+    error, bound = relative_error(feature, golden.feature), ERROR_BOUNDS[engine.precision]
+    if not error <= bound:
+        raise CheckpointError(
+            f'checkpoint: {path} does not give its golden feature on {engine.name} {engine.precision} on {engine.device}: '
+            f'relative error {error:.1e}, allowed {bound:.0e}; try engine eager; if that fails too, pack it again'
+        )

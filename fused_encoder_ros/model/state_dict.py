@@ -1,49 +1,130 @@
-"""State dicts, read safely."""
+"""State dicts, read safely and found where training code puts them."""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fused_encoder_ros.errors import CheckpointError
 
+SAFETENSORS_SUFFIX = '.safetensors'
 
-def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a bare state dict with torch's restricted unpickler, which runs no code.
+# What wrappers and enclosing modules put before the encoder's own names.
+_PREFIX = r'((?:(?:module|_orig_mod|model|obs_encoder|encoder)\.)*)'
+
+
+def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> dict[str, Tensor]:
+    """The state dict in a file that has one of the keys `telltales`.
+
+    It may lie in nested dictionaries, and its names may begin with `module.`, `_orig_mod.`, `model.`, `obs_encoder.` or
+    `encoder.`, which are stripped. A target network's copy counts only where there is no other.
 
     Raises:
-        CheckpointError: when the file is missing, damaged, wants to run code, or holds anything but tensors by name.
+        CheckpointError: when the file is missing, damaged, wants to run code, or holds no such state dict, or several.
     """
+    path = checked_path(path)
+    content = read_safetensors(path)[0] if path.suffix == SAFETENSORS_SUFFIX else _read_torch(path)
+    found = dict(_find(content, telltales))
+    own = {where: state for where, state in found.items() if 'target' not in where} or found
+    if not own:
+        raise CheckpointError(
+            f'checkpoint: {path} is of neither design: it has no {" and no ".join(telltales)} (its keys begin: '
+            f'{", ".join(_first_keys(content))})'
+        )
+    if len(own) > 1:
+        raise CheckpointError(
+            f'checkpoint: {path} holds {len(own)} encoders: {", ".join(sorted(own))}; save the right one alone'
+        )
+    return next(iter(own.values()))
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` resolved. Raises CheckpointError when it is no file."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth')
+        raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth or .safetensors')
+    return path
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file.
+
+    Raises:
+        CheckpointError: when it is damaged, or the package safetensors is not installed.
+    """
+    safetensors = _import_safetensors(path)
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a .safetensors file, without its tensors. Raises as `read_safetensors` does."""
+    safetensors = _import_safetensors(path)
+    try:
+        with safetensors.safe_open(path, 'pt') as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _import_safetensors(path: Path) -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise CheckpointError(f'checkpoint: {path} needs the package safetensors: pip install safetensors') from error
+    return safetensors
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    """With torch's restricted unpickler, which runs no code."""
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'checkpoint: {path} is refused: it is damaged, or it holds more than tensors and would run code when loaded. '
-            f'Save it again with torch.save(encoder.state_dict(), ...). ({_first_sentence(error)})'
+            f'Save it again with torch.save(encoder.state_dict(), ...). ({_first_line(error)})'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, AssertionError, TypeError) as error:
-        raise CheckpointError(
-            f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({_first_sentence(error)})'
-        ) from error
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items())
-    ):
+        raise _damaged(path, error) from error
+    if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
             f'checkpoint: {path} holds a {type(content).__name__} that is not a state dict of tensors; '
             'save it with torch.save(encoder.state_dict(), ...)'
         )
-    return dict(content)
+    return content
 
 
-def _first_sentence(error: Exception) -> str:
+def _find(content: Any, telltales: Sequence[str], where: str = '') -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if not isinstance(content, Mapping):
+        return
+    pattern = re.compile(_PREFIX + '(?:' + '|'.join(map(re.escape, telltales)) + ')')
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    for prefix in dict.fromkeys(match[1] for name in tensors if (match := pattern.fullmatch(name))):
+        state = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        yield f'{where}{prefix}'.rstrip('.') or 'its top level', state
+    for name, value in content.items():
+        yield from _find(value, telltales, f'{where}{name}.')
+
+
+def _first_keys(content: Mapping[str, Any]) -> list[str]:
+    return [str(key) for key in sorted(content, key=str)[:3]]
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({_first_line(error)})'
+    )
+
+
+def _first_line(error: Exception) -> str:
     return str(error).strip().split('\n')[0][:200]

@@ -15,7 +15,8 @@ from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model import Model
 from fused_encoder_ros.offline.bag import Bag, BagWriter, pack
-from fused_encoder_ros.offline.export import ParquetSink, completed, parquet_schema
+from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
+from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Reason
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, STAMPED_TOPIC, TYPES, OutputMessages
 from fused_encoder_ros.pipeline.pipeline import Pipeline

@@ -9,7 +9,7 @@ import numpy as np
 
 from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.offline.bag import IMAGE, JOINT_STATE, BagWriter
-from fused_encoder_ros.offline.export import completed
+from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.synthetic import Event, Rig
 

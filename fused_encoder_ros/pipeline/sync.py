@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason, Reject
 from fused_encoder_ros.pipeline.joints import JointBuffer
-from fused_encoder_ros.spec import JOINT_STD_EPSILON, ObservationSpec
+from fused_encoder_ros.spec import ObservationSpec
 
 MAX_FRAMES = 256
 """Frames kept of one camera, and anchors kept waiting, whatever the stamps say."""
@@ -139,7 +138,6 @@ class Synchroniser:
         self._pending: deque[Frame] = deque()
         self._followers = {name: _FrameBuffer(options) for name in spec.cameras if name != options.anchor}
         self._joints = JointBuffer(spec.joint_names, options.horizon_ns, options.joint_max_age_ns, MAX_JOINT_SAMPLES)
-        self._normalise = _joint_normaliser(spec)
         self._start_afresh()
 
     @property
@@ -292,16 +290,7 @@ class Synchroniser:
         return Observation(
             stamp_ns=stamp_ns,
             images=np.concatenate([frames[name].pixels for name in self._spec.cameras], axis=2),
-            joints=self._normalise(positions),
+            joints=self._spec.standardise(positions),
             joint_positions=positions,
             stamps_ns={**stamps, JOINTS: joints_ns},
         )
-
-
-def _joint_normaliser(spec: ObservationSpec) -> Callable[[np.ndarray], np.ndarray]:
-    """Standardise in float64, then round once to the float32 that the encoder takes."""
-    if spec.joint_mean is None or spec.joint_std is None:
-        return lambda positions: positions.astype(np.float32)
-    mean = np.asarray(spec.joint_mean)
-    divisor = np.asarray(spec.joint_std) + JOINT_STD_EPSILON
-    return lambda positions: ((positions - mean) / divisor).astype(np.float32)

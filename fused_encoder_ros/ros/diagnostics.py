@@ -11,6 +11,7 @@ from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.ros.inputs import Input
 from fused_encoder_ros.ros.monitor import InputMonitor, Latencies, Tally
+from fused_encoder_ros.ros.worker import SelfHealingModel
 
 NOT_AVAILABLE = 'n/a'
 
@@ -39,10 +40,19 @@ def input_status(node_name: str, source: Input, monitor: InputMonitor, silence_s
 
 
 def encoder_status(
-    node_name: str, model: Model, tally: Tally, latencies: Latencies, pipeline: Pipeline, silent: bool
+    node_name: str,
+    model: Model,
+    health: SelfHealingModel,
+    tally: Tally,
+    latencies: Latencies,
+    pipeline: Pipeline,
+    silent: bool,
 ) -> DiagnosticStatus:
-    """State of the sets and of the encoder: ERROR when no set comes out, WARN on random weights."""
-    if silent:
+    """State of the sets and of the encoder: ERROR when the engine fails or no set comes out, WARN on random weights."""
+    failure = health.failure  # the worker goes on
+    if failure:
+        level, message = DiagnosticStatus.ERROR, failure
+    elif silent:
         level, message = DiagnosticStatus.ERROR, 'no set comes out'
     elif model.is_random:
         level, message = DiagnosticStatus.WARN, 'no checkpoint was given: features come from RANDOM weights'
@@ -65,6 +75,10 @@ def encoder_status(
         'engine': model.engine.name,
         'precision': model.engine.precision,
         'engine_error': f'{model.engine_error:.1e}',
+        'engine_reason': model.engine_reason,
+        'engine_state': failure or 'running',
+        'engine_rebuilds': health.rebuilds,
+        'start_up_ms': f'{model.start_up_s * 1e3:.0f}',
         'device': str(model.engine.device),
         'threads': model.threads,
         'model_hash': model.hash,

@@ -95,10 +95,10 @@ class FusedEncoderNode(LifecycleNode):
         log = self.get_logger()
         log.info(
             f'encoder: {self._model.description} ({self._model.engine_reason}), '
-            f'error {self._model.engine_error:.1e}, warmed up in {self._model.warm_up_s * 1e3:.0f} ms'
+            f'error {self._model.engine_error:.1e}, ready in {self._model.start_up_s * 1e3:.0f} ms'
         )
-        if self._model.is_random:
-            log.warn('NO CHECKPOINT: every feature comes from RANDOM weights; set the parameter "checkpoint"')
+        for warning in self._model.warnings:
+            log.warn(warning)
         converters = ', '.join(name for name, _ in image_converters()) or 'no converter is installed'
         log.info(f'filters: {filters.IMPLEMENTATION}; uncommon image encodings: {converters}')
         return TransitionCallbackReturn.SUCCESS

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.settings import OF_EVERY_NODE, PARAMETERS, Parameter, Settings
+from fused_encoder_ros.settings import OF_EVERY_NODE, PARAMETERS, SPEC_PARAMETERS, Parameter, Settings
 
 
 class NodeParameters:
@@ -23,6 +23,8 @@ class NodeParameters:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._refused: dict[str, ConfigError] = {}
+        # What the user has said; the rest of the observation spec may come from the checkpoint.
+        self._stated = set(node._parameter_overrides)
         self.locked = False
         for parameter in PARAMETERS:
             self._declare(parameter)
@@ -36,10 +38,21 @@ class NodeParameters:
         """
         for error in self._refused.values():
             raise error
-        values = {p.name: self._node.get_parameter(p.name).value for p in PARAMETERS}
+        names = [p.name for p in PARAMETERS if p.name not in SPEC_PARAMETERS or p.name in self._stated]
+        values = {name: self._node.get_parameter(name).value for name in names}
         # A misspelled name must not leave a default in place unseen.
         strays = [name for name in self._node._parameter_overrides if name.split('.')[0] not in OF_EVERY_NODE]
-        return Settings.from_values({**dict.fromkeys(strays), **values})
+        settings = Settings.from_values({**dict.fromkeys(strays), **values})
+        self._show(settings)
+        return settings
+
+    def _show(self, settings: Settings) -> None:
+        """Let the parameters say what the checkpoint brought."""
+        stated = set(self._stated)
+        fields = settings.spec.to_dict()
+        shown = [RosParameter(name, value=fields[name] or []) for name in SPEC_PARAMETERS if name not in stated]
+        self._node.set_parameters(shown)
+        self._stated = stated
 
     def _declare(self, parameter: Parameter) -> None:
         default: Any = parameter.default
@@ -68,6 +81,7 @@ class NodeParameters:
                 return SetParametersResult(successful=False, reason=str(error))
         for parameter in ours:
             self._refused.pop(parameter.name, None)
+            self._stated.add(parameter.name)
         return SetParametersResult(successful=True)
 
 

@@ -155,7 +155,8 @@ class Session:
         )
         if not silent:
             self._drops_before = self.tally.all_drops()
-        status = [encoder_status(name, self._model, self.tally, self._latencies, self.pipeline, silent)]
+        health = self._worker.model
+        status = [encoder_status(name, self._model, health, self.tally, self._latencies, self.pipeline, silent)]
         status += [input_status(name, source, self._monitors[source.source], silence_s) for source in self.inputs]
         stamp = self._node.get_clock().now().to_msg()
         self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=status))

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fused_encoder_ros.errors import EngineError
 from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import Feature, Observation
 
@@ -56,6 +58,56 @@ class Mailbox:
         return loser[0] if loser else None
 
 
+class SelfHealingModel:
+    """A model whose engine is built anew when it has failed: out of GPU memory, a lost device, a driver's fault.
+
+    The set that the engine fails on is lost. Before the next set the engine is built anew; when that does not help,
+    again after 1, 2, 4, ... and at most 30 s, and the sets until then are lost too.
+
+    Attributes:
+        failure: why the engine does not work now; empty while it does.
+        rebuilds: how often it was built anew.
+    """
+
+    _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
+
+    def __init__(self, model: Model, clock: Callable[[], float] = time.monotonic) -> None:
+        self.failure = ''
+        self.rebuilds = 0
+        self._model = model
+        self._clock = clock
+        self._wait_s = 0.0
+        self._retry_at_s = 0.0
+
+    def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `Model.encode`. Raises EngineError."""
+        if self.failure:
+            self._rebuild()
+        try:
+            values = self._model.encode(images, joints)
+        except EngineError as error:
+            self._failed(error)
+            raise
+        self.failure, self._wait_s = '', 0.0
+        return values
+
+    def _rebuild(self) -> None:
+        left_s = self._retry_at_s - self._clock()
+        if left_s > 0:
+            raise EngineError(f'{self.failure}; next try in {left_s:.1f} s')
+        try:
+            self._model.rebuild()
+        except EngineError as error:
+            self._failed(error)
+            raise
+        self.rebuilds += 1
+
+    def _failed(self, error: EngineError) -> None:
+        self.failure = str(error)
+        self._retry_at_s = self._clock() + self._wait_s
+        self._wait_s = min(max(2 * self._wait_s, self._FIRST_WAIT_S), self._LONGEST_WAIT_S)
+
+
 class EncodeWorker:
     """Encodes what is posted, one set at a time, on its own thread.
 
@@ -63,6 +115,9 @@ class EncodeWorker:
         model: the encoder.
         on_feature: called on the worker's thread with each feature.
         on_fault: called on the worker's thread with a set that gave no feature, and why.
+
+    Attributes:
+        model: the encoder, with what is wrong with it.
     """
 
     def __init__(
@@ -71,7 +126,7 @@ class EncodeWorker:
         on_feature: Callable[[Feature, Timing], None],
         on_fault: Callable[[Observation, str], None],
     ) -> None:
-        self._model = model
+        self.model = SelfHealingModel(model)
         self._on_feature = on_feature
         self._on_fault = on_fault
         self._mailbox = Mailbox()
@@ -100,10 +155,11 @@ class EncodeWorker:
             observation, posted_ns = item
             taken_ns = time.monotonic_ns()
             try:
-                values = self._model.encode(observation.images[np.newaxis], observation.joints[np.newaxis])[0]
+                values = self.model.encode(observation.images[np.newaxis], observation.joints[np.newaxis])[0]
             except Exception as error:
-                # Whatever the engine raises, the thread must live on: the next set may succeed.
-                self._fault(observation, f'the engine failed: {type(error).__name__}: {error}')
+                # Whatever it is, the thread must live on: the next set may succeed.
+                kind = '' if isinstance(error, EngineError) else f'{type(error).__name__}: '
+                self._fault(observation, f'{kind}{error}')
                 continue
             if not np.isfinite(values).all():
                 self._fault(observation, 'the feature holds NaN or infinity')

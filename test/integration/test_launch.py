@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import PARAMETERS, Settings, read_parameter_file
+from fused_encoder_ros.settings import PARAMETERS, SPEC_PARAMETERS, Settings, read_parameter_file
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
@@ -44,13 +45,23 @@ def _names(node: yaml.MappingNode, prefix: str = '') -> Iterator[str]:
             yield name
 
 
+def _with_spec() -> str:
+    """The file with the observation spec's lines switched on, as a user would."""
+    return re.sub(r'^    #(?! |$)', '    ', PARAMS_FILE.read_text(), flags=re.MULTILINE)
+
+
 def test_parameter_file_names_every_parameter_once() -> None:
-    names = sorted(_names(yaml.compose(PARAMS_FILE.read_text())))
+    names = sorted(_names(yaml.compose(_with_spec())))
     assert names == sorted(f'/**.ros__parameters.{parameter.name}' for parameter in PARAMETERS)
 
 
-def test_parameter_file_holds_the_defaults() -> None:
-    values = read_parameter_file(PARAMS_FILE)
+def test_parameter_file_leaves_the_spec_to_the_checkpoint() -> None:
+    assert not set(read_parameter_file(PARAMS_FILE)) & set(SPEC_PARAMETERS)
+
+
+def test_parameter_file_holds_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / 'all.yaml').write_text(_with_spec())
+    values = read_parameter_file(tmp_path / 'all.yaml')
     assert Settings.from_values(values) == Settings.from_values({})
     # ROS takes the type of a parameter from how its value is written.
     defaults = {parameter.name: parameter.default for parameter in PARAMETERS}

@@ -16,14 +16,15 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from live import Desk, stamp_ns
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from fused_encoder_ros.model import ThreeStreamEncoder
-from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
+from fused_encoder_ros.model import ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.packed_checkpoint import write_packed
+from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES, ObservationSpec
 
 CAMERAS = ('left_wrist', 'right_wrist', 'global')
 IMAGES = {f'/{camera}/image': 'sensor_msgs/msg/Image' for camera in CAMERAS}
@@ -336,6 +337,33 @@ def test_missing_parameter_file(desk: Desk) -> None:
     node = desk.start_with('--ros-args', '--params-file', '/nowhere/robot.yaml')
     desk.wait(lambda: node.process.poll() is not None, 'the node to end')
     assert node.process.returncode == 1 and '/nowhere/robot.yaml' in node.log and 'Traceback' not in node.log
+
+
+def test_a_packed_checkpoint_says_how_it_is_fed(desk: Desk, tmp_path: Path) -> None:
+    montages: list[Image] = []
+    spec = ObservationSpec(cameras=('global', 'left_wrist', 'right_wrist'), image_size=64)
+    write_packed(tmp_path / 'run.safetensors', ImageJointEncoder().eval(), spec)
+    ready(desk, checkpoint=tmp_path / 'run.safetensors', image_size=64)
+    desk.node.create_subscription(Image, '/fused_encoder/observation', montages.append, 10)
+    request = GetParameters.Request(names=['image_size', 'cameras'])
+    size, cameras = call(desk, GetParameters, '/fused_encoder/get_parameters', request).values
+    assert size.integer_value == 64 and cameras.string_array_value[0] == 'global'
+    desk.spin(0.5)
+    for value, topic in zip((10, 20, 30), IMAGES):
+        desk.publishers[topic].publish(image(0, value))
+    desk.publishers['/joint_states'].publish(joint_state(0))
+    desk.wait(lambda: montages, 'an observation')
+    views = np.frombuffer(montages[-1].data, np.uint8).reshape(64, 3, 64, 3)
+    assert [int(views[:, i].max()) for i in range(3)] == [30, 10, 20]
+    assert 'does not say how it must be fed' not in desk.processes[0].log
+
+
+def test_a_parameter_that_contradicts_the_checkpoint_is_refused(desk: Desk, tmp_path: Path) -> None:
+    write_packed(tmp_path / 'run.safetensors', ImageJointEncoder().eval(), ObservationSpec(image_size=64))
+    node = desk.start(checkpoint=tmp_path / 'run.safetensors', image_size=84)
+    desk.wait(lambda: node.process.poll() is not None, 'the node to end')
+    assert node.process.returncode == 1
+    assert 'image_size: the parameter says 84, but' in node.log and 'must be fed with 64' in node.log
 
 
 def test_checkpoint_of_the_other_design_is_refused(desk: Desk, tmp_path: Path) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, choose, load_model, packed
-from fused_encoder_ros.model.choose import ERROR_BOUNDS, choose_engine
-from fused_encoder_ros.model.engine import EagerEngine
-from fused_encoder_ros.model.packed import PackedEngine
+from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineError
+from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_model
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, Engine, choose_engine
+from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
+from fused_encoder_ros.model.engines.eager import EagerEngine
+from fused_encoder_ros.model.engines.network import folded
+from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
+from fused_encoder_ros.model.engines.packed import PackedEngine
 from fused_encoder_ros.spec import ObservationSpec
 
 CPU = torch.device('cpu')
@@ -44,59 +50,113 @@ def inputs(spec: ObservationSpec, batch: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.normal(size=(batch, 16)).astype(np.float32) * 3
 
 
+BUILDERS: dict[str, Callable[[nn.Module, ObservationSpec, str], Engine]] = {
+    'packed': PackedEngine,
+    'openvino': lambda encoder, spec, precision='fp32': OpenVinoEngine(encoder, spec, precision, 2),
+    'cuda_graph': lambda encoder, spec, precision='fp32': CudaGraphEngine(encoder, spec, torch.device('cuda'), precision),
+}
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA here')
+NEEDS_BF16 = pytest.mark.skipif(not HAS_BF16, reason='this CPU has no bfloat16')
+CASES = [
+    pytest.param('packed', 'fp32'),
+    pytest.param('packed', 'bf16', marks=NEEDS_BF16),
+    pytest.param('openvino', 'fp32'),
+    pytest.param('openvino', 'bf16', marks=NEEDS_BF16),
+    *(pytest.param('cuda_graph', precision, marks=NEEDS_CUDA) for precision in ('fp32', 'fp16', 'bf16')),
+]
+
+
 @pytest.mark.parametrize('kind', [ImageJointEncoder, ThreeStreamEncoder])
 @pytest.mark.parametrize('spec', [SPEC, OTHER])
-@pytest.mark.parametrize('precision', ['fp32', pytest.param('bf16', marks=pytest.mark.skipif(not HAS_BF16, reason='no bf16'))])
-def test_packed_equals_eager(kind: type[nn.Module], spec: ObservationSpec, precision: str) -> None:
+@pytest.mark.parametrize(('engine', 'precision'), CASES)
+def test_engines_equal_eager(kind: type[nn.Module], spec: ObservationSpec, engine: str, precision: str) -> None:
     encoder = trained(kind)
-    eager, fast = EagerEngine(encoder, spec, CPU), PackedEngine(encoder, spec, precision)
-    for batch in (1, 5, 1):
+    fast = BUILDERS[engine](encoder, spec, precision)
+    eager = EagerEngine(encoder, spec, fast.device)
+    for batch in (1, 5, 3, 1):
         images, joints = inputs(spec, batch)
         expected, actual = eager.encode(images, joints), fast.encode(images, joints)
         assert actual.dtype == np.float32 and actual.shape == expected.shape and np.abs(expected).max() > 0
         assert np.abs(actual - expected).max() <= ERROR_BOUNDS[precision] * np.abs(expected).max()
 
 
-def test_the_same_set_gives_the_same_bits() -> None:
-    fast = PackedEngine(trained(ImageJointEncoder), SPEC)
+@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+def test_the_same_set_gives_the_same_bits(engine: str) -> None:
+    """Whatever came before, in whatever place of a batch, and in an engine built anew."""
+    encoder = trained(ImageJointEncoder)
+    fast = BUILDERS[engine](encoder, SPEC)
     images, joints = inputs(SPEC, 4)
     once = [fast.encode(images[i : i + 1], joints[i : i + 1]) for i in range(4)]
-    fast.encode(images, joints)
+    batch = fast.encode(images, joints)
     for i in (3, 1, 0, 2):
         np.testing.assert_array_equal(fast.encode(images[i : i + 1], joints[i : i + 1]), once[i])
+    np.testing.assert_array_equal(fast.encode(images[:3], joints[:3]), batch[:3])
+    np.testing.assert_array_equal(BUILDERS[engine](encoder, SPEC).encode(images[:1], joints[:1]), once[0])
 
 
-def test_auto_takes_packed_and_says_how_exact_it_is() -> None:
-    model = load_model(ModelOptions(device='cpu'), SPEC)
-    assert model.engine.name == 'packed' and 0 < model.engine_error <= 1e-5
-    assert load_model(ModelOptions(device='cpu', engine='eager'), SPEC).engine_error == 0
+@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+def test_a_feature_stays_what_it_was(engine: str) -> None:
+    """An engine's buffers are used again, so what it has given must be its own."""
+    fast = BUILDERS[engine](trained(ImageJointEncoder), SPEC)
+    images, joints = inputs(SPEC, 2)
+    first = fast.encode(images[:1], joints[:1])
+    kept = first.copy()
+    fast.encode(images[1:], joints[1:])
+    np.testing.assert_array_equal(first, kept)
 
 
-def test_packing_leaves_the_encoder_alone() -> None:
+def test_folding_leaves_the_encoder_alone() -> None:
     encoder = trained(ImageJointEncoder)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    PackedEngine(encoder, SPEC, 'fp32')
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded(encoder).modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
+def test_auto_takes_the_fastest_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(ModelOptions(device='cpu'), SPEC)
+    assert model.engine.name == 'openvino' and 0 < model.engine_error <= 1e-5
+    monkeypatch.setitem(sys.modules, 'openvino', None)  # as where it is not installed
+    model = load_model(ModelOptions(device='cpu'), SPEC)
+    assert model.engine.name == 'packed' and 0 < model.engine_error <= 1e-5
+    assert 'OpenVINO is not installed' in model.engine_reason
+    with pytest.raises(ConfigError, match='engine: openvino in fp32 cannot run here: openvino: OpenVINO is not installed'):
+        load_model(ModelOptions(device='cpu', engine='openvino'), SPEC)
+    assert load_model(ModelOptions(device='cpu', engine='eager'), SPEC).engine_error == 0
+
+
 def test_an_engine_past_its_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(choose.ERROR_BOUNDS, 'fp32', 0.0)
+    monkeypatch.setitem(ERROR_BOUNDS, 'fp32', 1e-9)
     encoder = trained(ImageJointEncoder)
-    with pytest.raises(ConfigError, match=r'engine: packed in fp32 cannot run here: its error of .* is past the bound'):
-        choose_engine(encoder, SPEC, CPU, 'packed', 'fp32')
-    choice = choose_engine(encoder, SPEC, CPU, 'auto', 'fp32')
-    assert choice.engine.name == 'eager' and 'past the bound' in choice.reason
+    with pytest.raises(
+        ConfigError, match=r'engine: packed in fp32 cannot run here: packed: its error of .* is past the bound'
+    ):
+        choose_engine(encoder, SPEC, CPU, 'packed', 'fp32', 2)
+    choice = choose_engine(encoder, SPEC, CPU, 'auto', 'fp32', 2)
+    assert choice.engine.name == 'eager' and choice.reason.count('past the bound') == 2
 
 
-def test_a_torch_without_the_operators_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(*_arguments: object) -> None:
-        raise AttributeError("'_OpNamespace' 'mkldnn' object has no attribute '_reorder_convolution_weight'")
-
-    monkeypatch.setattr(packed, '_PackedConv', absent)
-    choice = choose_engine(trained(ImageJointEncoder), SPEC, CPU, 'auto', 'fp32')
-    assert choice.engine.name == 'eager' and 'lacks the packing operators' in choice.reason
+def test_a_torch_without_onednn_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+    monkeypatch.setitem(sys.modules, 'openvino', None)
+    choice = choose_engine(trained(ImageJointEncoder), SPEC, CPU, 'auto', 'fp32', 2)
+    assert choice.engine.name == 'eager' and 'without oneDNN' in choice.reason
     with pytest.raises(ConfigError, match='cannot run here'):
-        choose_engine(trained(ImageJointEncoder), SPEC, CPU, 'packed', 'fp32')
+        choose_engine(trained(ImageJointEncoder), SPEC, CPU, 'packed', 'fp32', 2)
+
+
+def test_building_an_engine_leaves_torch_as_it_was() -> None:
+    PackedEngine(trained(ImageJointEncoder), SPEC)
+    assert not torch.jit.onednn_fusion_enabled()
+
+
+def test_a_failing_engine_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(ModelOptions(device='cpu'), SPEC)
+    images, joints = inputs(SPEC, 1)
+    expected = model.encode(images, joints)
+    with pytest.raises(EngineError, match=r'the engine openvino failed: RuntimeError'):
+        model.encode(images[:, :10], joints)
+    model.rebuild()
+    np.testing.assert_array_equal(model.encode(images, joints), expected)
 
 
 def test_damaged_weights_are_refused() -> None:
@@ -104,9 +164,18 @@ def test_damaged_weights_are_refused() -> None:
     with torch.no_grad():
         encoder.image_encoder.resnet[4][0].conv1.weight[0, 0, 0, 0] = float('nan')
     with pytest.raises(CheckpointError, match='NaN or infinity'):
-        choose_engine(encoder, SPEC, CPU, 'auto', 'fp32')
+        choose_engine(encoder, SPEC, CPU, 'auto', 'fp32', 2)
 
 
-def test_what_an_engine_cannot_do_is_named() -> None:
-    with pytest.raises(ConfigError, match='precision: bf16 is not what the engine eager runs in'):
-        choose_engine(trained(ImageJointEncoder), SPEC, CPU, 'eager', 'bf16')
+@pytest.mark.parametrize(
+    ('engine', 'precision', 'says'),
+    [
+        ('eager', 'bf16', 'precision: bf16 is not what the engine eager runs in; set precision to fp32'),
+        ('packed', 'fp16', 'precision: fp16 is not what the engine packed runs in; set precision to fp32 or bf16'),
+        ('auto', 'fp16', 'precision: fp16 is not what cpu runs in; set precision to fp32 or bf16'),
+        ('cuda_graph', 'fp32', 'engine: cuda_graph runs on cuda, but device is cpu; set engine to auto, or device to cuda'),
+    ],
+)
+def test_what_an_engine_cannot_do_is_named(engine: str, precision: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        choose_engine(trained(ImageJointEncoder), SPEC, CPU, engine, precision, 2)

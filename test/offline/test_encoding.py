@@ -25,7 +25,7 @@ from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, load_model
 from fused_encoder_ros.offline.bag import typestore
 from fused_encoder_ros.offline.encode import encode_bag
-from fused_encoder_ros.offline.export import completed
+from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.offline.rig_bag import START_NS, write_rig_bag
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES

@@ -1,0 +1,1 @@
+"""The commands of `fused-encoder`: each module adds its own to the parser."""

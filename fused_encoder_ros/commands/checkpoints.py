@@ -1,0 +1,133 @@
+"""`fused-encoder pack` and `fused-encoder inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model.encoder import Encoder
+    from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the parser."""
+    pack = commands.add_parser(
+        'pack',
+        help='make a checkpoint that says how it must be fed',
+        description='Write the weights of a checkpoint together with its observation spec, hashes and a golden pair: an '
+        'observation and the feature that it must give. The node and `encode` take the spec from it, refuse parameters that '
+        'contradict it, and check the golden pair on the device and engine in use.',
+    )
+    pack.add_argument('checkpoint', type=Path, metavar='CKPT', help='state dict of the training code: .pth or .safetensors')
+    pack.add_argument(
+        '--spec',
+        type=Path,
+        required=True,
+        metavar='YAML',
+        help="how the encoder was fed in training: the spec's fields, or the node's parameter file",
+    )
+    pack.add_argument('--out', type=Path, required=True, metavar='FILE', help='file to write, ending with .safetensors')
+    pack.add_argument('--force', action='store_true', help='replace an existing file')
+    pack.set_defaults(run=_pack)
+
+    inspect = commands.add_parser(
+        'inspect',
+        help='say what a checkpoint holds',
+        description='Print design, dimensions, parameters and hashes of a checkpoint and, of a packed one, its observation '
+        'spec and whether it gives its golden feature here.',
+    )
+    inspect.add_argument('checkpoint', type=Path, metavar='CKPT', help='.pth or .safetensors')
+    inspect.add_argument('--json', action='store_true', help='print it as JSON')
+    inspect.set_defaults(run=_inspect)
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.errors import ConfigError
+    from fused_encoder_ros.model.checkpoint import load_encoder
+    from fused_encoder_ros.model.packed_checkpoint import write_packed
+    from fused_encoder_ros.model.state_dict import SAFETENSORS_SUFFIX
+    from fused_encoder_ros.offline.files import completed
+    from fused_encoder_ros.settings import read_spec_file
+
+    if options.out.suffix != SAFETENSORS_SUFFIX:
+        raise ConfigError(f'--out: {options.out} must end with {SAFETENSORS_SUFFIX}')
+    spec = read_spec_file(options.spec)
+    encoder = load_encoder(options.checkpoint)
+    with completed({'packed': options.out}, options.force) as files:
+        write_packed(files['packed'], encoder, spec)
+    print(f'wrote {options.out}\n')
+    return _print_text(_describe(options.out))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    facts = _describe(options.checkpoint)
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    return _print_text(facts)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    from fused_encoder_ros.model.checkpoint import content_hash, dimensions_of, load_encoder
+    from fused_encoder_ros.model.packed_checkpoint import read_packed
+
+    packed = read_packed(path)
+    encoder = load_encoder(path) if packed is None else packed.encoder
+    facts: dict[str, Any] = {
+        'file': str(path),
+        'packed': packed is not None,
+        **asdict(dimensions_of(encoder)),
+        'parameters': _parameter_counts(encoder),
+        'model_hash': content_hash(encoder),
+    }
+    if packed is not None:
+        facts |= {
+            'content_hash': packed.content_hash,
+            'packed_with_version': packed.version,
+            'golden_error': _golden_error(packed),
+            'spec': packed.spec.to_dict(),
+        }
+    return facts
+
+
+def _parameter_counts(encoder: Encoder) -> dict[str, int]:
+    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in encoder.named_children()}
+    return {**counts, 'total': sum(counts.values())}
+
+
+def _golden_error(packed: PackedCheckpoint) -> float:
+    import torch
+
+    from fused_encoder_ros.model.engines import relative_error
+    from fused_encoder_ros.model.engines.eager import EagerEngine
+
+    joints = packed.spec.standardise(packed.golden.joint_positions)
+    feature = EagerEngine(packed.encoder, packed.spec, torch.device('cpu')).encode(packed.golden.images, joints)
+    return relative_error(feature, packed.golden.feature)
+
+
+def _print_text(facts: dict[str, Any]) -> int:
+    import yaml
+
+    print(f'{facts["file"]}: {"packed checkpoint" if facts["packed"] else "state dict"}')
+    print(f'  design              {facts["design"]}')
+    print(f'  joints              {facts["joint_dim"]}')
+    print(f'  image feature       {facts["image_feature_dim"]}')
+    print(f'  fused feature       {facts["fusion_dim"]}')
+    for name, count in facts['parameters'].items():
+        print(f'  parameters          {count:>12,}  {name}')
+    print(f'  weights, SHA-256    {facts["model_hash"]}')
+    if not facts['packed']:
+        print('  It does not say how it must be fed; `fused-encoder pack` writes one that does.')
+        return 0
+    print(f'  file, SHA-256       {facts["content_hash"]}')
+    print(f'  packed with         fused_encoder_ros {facts["packed_with_version"]}')
+    print(f'  golden feature      relative error {facts["golden_error"]:.1e} here (eager on cpu)')
+    print('  observation spec')
+    for line in yaml.safe_dump(facts['spec'], sort_keys=False, default_flow_style=None, width=100).splitlines():
+        print(f'    {line}')
+    return 0

@@ -1,0 +1,154 @@
+"""Which engine runs: the one asked for, or the fastest that runs here and is exact enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineUnavailable
+from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
+from fused_encoder_ros.model.engines.eager import EagerEngine
+from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, PRECISIONS, Engine, Features, relative_error
+from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
+from fused_encoder_ros.model.engines.packed import PackedEngine
+from fused_encoder_ros.spec import ObservationSpec
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One engine: the device it runs on ('' for any), its precisions, and how to build it."""
+
+    device: str
+    precisions: tuple[str, ...]
+    build: Callable[[Encoder, ObservationSpec, torch.device, str, int], Engine]
+
+
+# Fastest first: `auto` takes the first that runs. The order is that of benchmarks/results, not of a race at start, which would
+# give one robot different last bits from day to day.
+_KINDS = {
+    'cuda_graph': _Kind(
+        'cuda',
+        ('fp32', 'fp16', 'bf16'),
+        lambda encoder, spec, device, precision, threads: CudaGraphEngine(encoder, spec, device, precision),
+    ),
+    'openvino': _Kind(
+        'cpu',
+        ('fp32', 'bf16'),
+        lambda encoder, spec, device, precision, threads: OpenVinoEngine(encoder, spec, precision, threads),
+    ),
+    'packed': _Kind(
+        'cpu',
+        ('fp32', 'bf16'),
+        lambda encoder, spec, device, precision, threads: PackedEngine(encoder, spec, precision),
+    ),
+    'eager': _Kind('', ('fp32',), lambda encoder, spec, device, precision, threads: EagerEngine(encoder, spec, device)),
+}
+
+ENGINES = ('auto', *_KINDS)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine that has been checked.
+
+    Attributes:
+        engine: the engine.
+        error: its error against `eager` in float32, relative to the largest value; 0 for `eager` itself.
+        reason: why it was chosen, for the log.
+        build: builds the same engine anew.
+    """
+
+    engine: Engine
+    error: float
+    reason: str
+    build: Callable[[], Engine]
+
+
+def choose_engine(
+    encoder: Encoder, spec: ObservationSpec, device: torch.device, name: str, precision: str, threads: int
+) -> Choice:
+    """Build the engine that was asked for and check it on fixed inputs.
+
+    Args:
+        encoder: in eval mode, on the CPU; it is left as it is.
+        spec: what the images are.
+        device: where to run.
+        name: one of `ENGINES`; 'auto' takes the fastest that runs here.
+        precision: one of `PRECISIONS`.
+        threads: CPU threads.
+
+    Raises:
+        ConfigError: when what was asked for cannot run here.
+        CheckpointError: when the encoder itself gives NaN or infinity.
+    """
+    expected = check_features(EagerEngine(encoder, spec, device), spec)
+    if not np.isfinite(expected).all():
+        raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')
+    refused: list[str] = []
+    for candidate in _candidates(name, device, precision):
+        try:
+            choice = _checked(candidate, encoder, spec, device, precision, threads, expected)
+        except EngineUnavailable as unavailable:
+            refused.append(f'{candidate}: {unavailable}')
+            continue
+        if name == 'auto':
+            reason = '; '.join([f'the fastest here on {device.type} in {precision}', *refused])
+            return Choice(choice.engine, choice.error, reason, choice.build)
+        return choice
+    fix = f'set engine to auto, or precision to {"fp32" if precision != "fp32" else "another"}'
+    raise ConfigError(f'engine: {name} in {precision} cannot run here: {"; ".join(refused)}; {fix}')
+
+
+def _candidates(name: str, device: torch.device, precision: str) -> list[str]:
+    if name != 'auto' and _KINDS[name].device not in ('', device.type):
+        needed = _KINDS[name].device
+        raise ConfigError(
+            f'engine: {name} runs on {needed}, but device is {device}; set engine to auto, or device to {needed}'
+        )
+    here = {key: kind for key, kind in _KINDS.items() if kind.device in ('', device.type) and name in ('auto', key)}
+    able = [key for key, kind in here.items() if precision in kind.precisions]
+    if not able:
+        known = sorted({p for kind in here.values() for p in kind.precisions}, key=PRECISIONS.index)
+        what = f'the engine {name}' if name != 'auto' else f'{device.type}'
+        raise ConfigError(f'precision: {precision} is not what {what} runs in; set precision to {" or ".join(known)}')
+    return able
+
+
+def _checked(
+    name: str,
+    encoder: Encoder,
+    spec: ObservationSpec,
+    device: torch.device,
+    precision: str,
+    threads: int,
+    expected: Features,
+) -> Choice:
+    def build() -> Engine:
+        return _KINDS[name].build(encoder, spec, device, precision, threads)
+
+    engine = build()
+    error = relative_error(check_features(engine, spec), expected)
+    if not error <= ERROR_BOUNDS[precision]:
+        raise EngineUnavailable(f'its error of {error:.1e} is past the bound of {ERROR_BOUNDS[precision]:.0e}')
+    return Choice(engine, error, 'asked for', build)
+
+
+def check_features(engine: Engine, spec: ObservationSpec) -> Features:
+    """Features of black, white, noise and a gradient, one set at a time as in the node."""
+    rng = np.random.default_rng(0)
+    size, channels = spec.image_size, spec.channels
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    images = np.stack(
+        [
+            np.zeros((size, size, channels), np.uint8),
+            np.full((size, size, channels), 255, np.uint8),
+            rng.integers(0, 256, (size, size, channels), dtype=np.uint8),
+            np.broadcast_to(ramp[:, np.newaxis, np.newaxis], (size, size, channels)),
+        ]
+    )
+    joints = rng.normal(size=(len(images), len(spec.joint_names))).astype(np.float32)
+    return np.concatenate([engine.encode(images[i : i + 1], joints[i : i + 1]) for i in range(len(images))])

@@ -1,0 +1,87 @@
+"""The CUDA engine: the whole network as one captured graph.
+
+In eager mode some 75 kernels a set are launched one by one, and at batch 1 the launches are the cost. Here they are recorded
+once, and a set is one upload, one replay and one download on a stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fused_encoder_ros.errors import EngineUnavailable
+from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.engines.eager import exact_float32
+from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Images, Joints
+from fused_encoder_ros.model.engines.network import Network, folded, with_convolutions_in
+from fused_encoder_ros.spec import ObservationSpec
+
+_DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+
+# cuDNN and cuBLAS set themselves up in the first runs, which must not be recorded.
+_RUNS_TO_WARM_UP = 3
+
+
+class CudaGraphEngine(FixedBatchEngine):
+    """Runs either design on a CUDA device: BatchNorm folded, channels last, convolutions in the precision asked for.
+
+    Args:
+        encoder: in eval mode, on the CPU; it is left as it is.
+        spec: what the images are.
+        device: a CUDA device.
+        precision: 'fp32' (TF32 off), 'fp16' or 'bf16'.
+
+    Raises:
+        EngineUnavailable: when this device cannot record or run it.
+    """
+
+    name = 'cuda_graph'
+
+    def __init__(self, encoder: Encoder, spec: ObservationSpec, device: torch.device, precision: str) -> None:
+        self.device = device
+        self.precision = precision
+        exact_float32()
+        if precision == 'bf16' and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise EngineUnavailable('this GPU has no bfloat16 arithmetic')
+        network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
+        self._shapes = (spec.image_size, spec.image_size, spec.channels), (encoder.joint_dim,)
+        try:
+            self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._stream = torch.cuda.Stream(device)
+            super().__init__()
+        except RuntimeError as error:
+            raise EngineUnavailable(f'the network cannot be recorded on {device}: {error}') from error
+
+    @torch.inference_mode()
+    def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
+        image, joint = self._shapes
+        host_images = torch.zeros((batch, *image), dtype=torch.uint8, pin_memory=True)
+        host_joints = torch.zeros((batch, *joint), pin_memory=True)
+        stream = self._stream
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            images, joints = host_images.to(self.device), host_joints.to(self.device)
+            for _ in range(_RUNS_TO_WARM_UP):
+                self._network(images, joints)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            features = self._network(images, joints)
+        host_features = torch.zeros(features.shape, pin_memory=True)
+        image_slot, joint_slot, feature_slot = host_images.numpy(), host_joints.numpy(), host_features.numpy()
+
+        @torch.inference_mode()
+        def run(new_images: Images, new_joints: Joints) -> Features:
+            np.copyto(image_slot, new_images)
+            np.copyto(joint_slot, new_joints)
+            with torch.cuda.stream(stream):
+                images.copy_(host_images, non_blocking=True)
+                joints.copy_(host_joints, non_blocking=True)
+                graph.replay()
+                host_features.copy_(features, non_blocking=True)
+            stream.synchronize()
+            return feature_slot.copy()
+
+        return run

@@ -1,0 +1,198 @@
+"""The self-describing checkpoint: weights, how they must be fed, and a proof that they are fed so.
+
+A .safetensors file. Its tensors are the encoder's state dict under its own names, and the golden pair under `golden.`. Its
+metadata holds one entry, `fused_encoder_ros`, with JSON: the observation spec, the design and dimensions, the hash of the
+weights and one of everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fused_encoder_ros import __version__
+from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.model.checkpoint import Dimensions, dimensions_of, encoder_of, hash_tensors
+from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.engines.eager import EagerEngine
+from fused_encoder_ros.model.state_dict import SAFETENSORS_SUFFIX, checked_path, read_metadata, read_safetensors
+from fused_encoder_ros.spec import ObservationSpec
+
+_METADATA_KEY = 'fused_encoder_ros'
+_FORMAT = 1
+_GOLDEN = 'golden.'
+_CPU = torch.device('cpu')
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """A fixed observation and the feature that the encoder gave for it when it was packed, on the engine `eager`.
+
+    Attributes:
+        images: uint8 [1,S,S,9], in the spec's camera order.
+        joint_positions: float64 [1,J], before standardising.
+        feature: float32 [1,D].
+    """
+
+    images: NDArray[np.uint8]
+    joint_positions: NDArray[np.float64]
+    feature: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedCheckpoint:
+    """What a packed checkpoint holds, verified.
+
+    Attributes:
+        encoder: in eval mode.
+        spec: how it must be fed.
+        dimensions: its design and dimensions.
+        golden: what it must answer.
+        model_hash: SHA-256 of the weights.
+        content_hash: SHA-256 of everything in the file.
+        version: the version of this package that wrote it.
+    """
+
+    encoder: Encoder
+    spec: ObservationSpec
+    dimensions: Dimensions
+    golden: Golden
+    model_hash: str
+    content_hash: str
+    version: str
+
+
+def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:
+    """Write an encoder and its spec as a packed checkpoint.
+
+    Raises:
+        CheckpointError: when the encoder takes another number of joints than the spec names, or gives NaN.
+        ConfigError: when the package safetensors is not installed.
+    """
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise ConfigError('packing needs the package safetensors: pip install safetensors') from error
+    check_joint_count(encoder, spec, 'the checkpoint')
+    golden = _make_golden(encoder, spec)
+    tensors = {
+        **encoder.state_dict(),
+        f'{_GOLDEN}images': torch.from_numpy(golden.images),
+        f'{_GOLDEN}joint_positions': torch.from_numpy(golden.joint_positions),
+        f'{_GOLDEN}feature': torch.from_numpy(golden.feature),
+    }
+    about: dict[str, Any] = {
+        'format': _FORMAT,
+        'version': __version__,
+        'spec': spec.to_dict(),
+        'dimensions': asdict(dimensions_of(encoder)),
+        'model_hash': hash_tensors(encoder.state_dict()),
+    }
+    about['content_hash'] = _content_hash(tensors, about)
+    contents = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {_METADATA_KEY: json.dumps(about)})
+    path.write_bytes(contents)
+
+
+def read_spec(path: str | os.PathLike[str]) -> ObservationSpec | None:
+    """The spec of a packed checkpoint, without reading its weights; None for any other file.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged.
+    """
+    path = checked_path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return None
+    about = _about(path, read_metadata(path))
+    return None if about is None else _spec(path, about)
+
+
+def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
+    """A packed checkpoint, its hashes verified; None for any other file.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, altered, or of a newer format.
+    """
+    path = checked_path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return None
+    tensors, metadata = read_safetensors(path)
+    about = _about(path, metadata)
+    if about is None:
+        return None
+    if about.pop('content_hash', None) != (content_hash := _content_hash(tensors, about)):
+        raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not fit; pack it again')
+    encoder = encoder_of({name: t for name, t in tensors.items() if not name.startswith(_GOLDEN)}, str(path))
+    golden = Golden(
+        images=tensors[f'{_GOLDEN}images'].numpy(),
+        joint_positions=tensors[f'{_GOLDEN}joint_positions'].numpy(),
+        feature=tensors[f'{_GOLDEN}feature'].numpy(),
+    )
+    return PackedCheckpoint(
+        encoder=encoder,
+        spec=_spec(path, about),
+        dimensions=dimensions_of(encoder),
+        golden=golden,
+        model_hash=about['model_hash'],
+        content_hash=content_hash,
+        version=about['version'],
+    )
+
+
+def check_joint_count(encoder: Encoder, spec: ObservationSpec, source: str) -> None:
+    """Raises CheckpointError when an encoder takes another number of joints than the spec names."""
+    if encoder.joint_dim != len(spec.joint_names):
+        raise CheckpointError(
+            f'checkpoint: {source} was trained with {encoder.joint_dim} joints, but joint_names lists '
+            f'{len(spec.joint_names)}: {list(spec.joint_names)}; list the joints of the training data, in its order'
+        )
+
+
+def _make_golden(encoder: Encoder, spec: ObservationSpec) -> Golden:
+    rng = np.random.default_rng(0)
+    size, channels = spec.image_size, spec.channels
+    # Noise on a different shade in each channel, so that an exchange of any two shows.
+    shades = np.linspace(40, 200, channels)
+    images = (rng.integers(-40, 40, (1, size, size, channels)) + shades).astype(np.uint8)
+    positions = rng.normal(size=(1, len(spec.joint_names)))
+    feature = EagerEngine(encoder, spec, _CPU).encode(images, spec.standardise(positions))
+    if not np.isfinite(feature).all():
+        raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')
+    return Golden(images, positions, feature)
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    if _METADATA_KEY not in metadata:
+        return None
+    try:
+        about: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+        if about['format'] > _FORMAT:
+            raise CheckpointError(
+                f'checkpoint: {path} is of format {about["format"]}, written by version {about["version"]}; this is '
+                f'{__version__}: update this package, or pack the checkpoint with this version'
+            )
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f'checkpoint: {path} has unreadable metadata ({error}); pack it again') from error
+    return about
+
+
+def _spec(path: Path, about: Mapping[str, Any]) -> ObservationSpec:
+    try:
+        return ObservationSpec.from_dict(about['spec'])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f'checkpoint: {path} holds an unusable observation spec: {error}; pack it again') from error
+
+
+def _content_hash(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(hash_tensors(tensors).encode())
+    digest.update(json.dumps(about, sort_keys=True).encode())
+    return digest.hexdigest()

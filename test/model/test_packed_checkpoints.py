@@ -1,0 +1,226 @@
+"""A packed checkpoint says how it must be fed, and nothing else is fed to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from fused_encoder_ros.cli import main
+from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_encoder, load_model
+from fused_encoder_ros.model.packed_checkpoint import read_packed, read_spec, write_packed
+from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.spec import ObservationSpec
+
+NAMES = tuple(f'j{i}' for i in range(4))
+SPEC = ObservationSpec(
+    cameras=('global', 'left_wrist', 'right_wrist'),
+    image_size=64,
+    interpolation='area',
+    pixel_mean=(0.4,) * 3,
+    pixel_std=(0.2,) * 3,
+    joint_names=NAMES,
+    joint_mean=(0.1, 0.2, 0.3, 0.4),
+    joint_std=(1.0, 0.0, 2.0, 0.5),
+)
+
+
+def encoder() -> ImageJointEncoder:
+    torch.manual_seed(3)
+    return ImageJointEncoder(joint_dim=4, image_feature_dim=32, fusion_dim=48).eval()
+
+
+@pytest.fixture(scope='module')
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp('packed') / 'run.safetensors'
+    write_packed(path, encoder(), SPEC)
+    return path
+
+
+def altered(packed: Path, tmp_path: Path, change: object) -> Path:
+    """A copy with other tensors or metadata; `change` gets both."""
+    from safetensors import safe_open
+
+    with safe_open(packed, 'pt') as file:
+        about = json.loads(file.metadata()['fused_encoder_ros'])
+    tensors = load_file(packed)
+    change(tensors, about)  # type: ignore[operator]
+    save_file(tensors, tmp_path / 'altered.safetensors', {'fused_encoder_ros': json.dumps(about)})
+    return tmp_path / 'altered.safetensors'
+
+
+def test_everything_comes_back(packed: Path) -> None:
+    content = read_packed(packed)
+    assert content is not None and content.spec == SPEC == read_spec(packed)
+    assert all(torch.equal(t, encoder().state_dict()[name]) for name, t in content.encoder.state_dict().items())
+    assert content.dimensions.fusion_dim == 48 and content.golden.feature.shape == (1, 48)
+    assert packed.stat().st_mode & 0o044, 'others must be able to read it, as any file'
+
+
+def test_settings_take_the_spec_from_it(packed: Path) -> None:
+    settings = Settings.from_values({'checkpoint': str(packed), 'tolerance_ms': 7})
+    assert settings.spec == SPEC
+    model = load_model(settings.model, settings.spec)
+    assert model.is_described and model.warnings == [] and model.feature_dim == 48
+    agreeing = {'image_size': 64, 'joint_names': list(NAMES), 'joint_std': [1, 0, 2, 0.5]}
+    assert Settings.from_values({'checkpoint': str(packed), **agreeing}).spec == SPEC
+
+
+@pytest.mark.parametrize(
+    ('values', 'says'),
+    [
+        ({'image_size': 84}, r'image_size: the parameter says 84, but .*run.safetensors must be fed with 64'),
+        (
+            {'cameras': ['left_wrist', 'right_wrist', 'global']},
+            r"cameras: .*\['left_wrist', 'right_wrist', 'global'\], but .*\['gl",
+        ),
+        ({'joint_names': ['j1', 'j0', 'j2', 'j3']}, r"joint_names: .*\['j1', .* must be fed with \['j0'"),
+        ({'joint_mean': []}, r'joint_mean: the parameter says nothing, but .* \[0.1, 0.2'),
+        ({'interpolation': 'linear'}, 'interpolation'),
+    ],
+)
+def test_contradictions_show_both_sides(packed: Path, values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Settings.from_values({'checkpoint': str(packed), **values})
+
+
+def test_another_spec_is_refused_from_python_too(packed: Path) -> None:
+    with pytest.raises(CheckpointError, match='its own observation spec'):
+        load_model(ModelOptions(checkpoint=str(packed)), ObservationSpec(joint_names=NAMES))
+
+
+def test_what_was_altered_is_refused(packed: Path, tmp_path: Path) -> None:
+    def weight(tensors: dict[str, torch.Tensor], about: dict[str, object]) -> None:
+        tensors['fusion_fc.3.bias'][0] += 1e-3
+
+    def order(tensors: dict[str, torch.Tensor], about: dict[str, dict[str, object]]) -> None:
+        about['spec']['cameras'] = ['left_wrist', 'right_wrist', 'global']
+
+    for change in (weight, order):
+        with pytest.raises(CheckpointError, match='was altered after it was packed'):
+            read_packed(altered(packed, tmp_path, change))
+
+
+def test_newer_and_unreadable_forms_are_named(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r'is of format 9, written by version 0.1.0; .*update this package'):
+        read_spec(altered(packed, tmp_path, lambda tensors, about: about.update(format=9)))
+    with pytest.raises(CheckpointError, match=r'unusable observation spec: .*image_size'):
+        read_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0)))
+    save_file(load_file(packed), tmp_path / 'x.safetensors', {'fused_encoder_ros': '{'})
+    with pytest.raises(CheckpointError, match='unreadable metadata'):
+        read_spec(tmp_path / 'x.safetensors')
+    (tmp_path / 'x.safetensors').write_bytes(packed.read_bytes()[:10000])
+    with pytest.raises(CheckpointError, match='truncated or damaged'):
+        read_packed(tmp_path / 'x.safetensors')
+
+
+@pytest.mark.parametrize('engine', ['eager', 'packed', 'openvino'])
+def test_the_golden_feature_is_checked_on_the_engine_in_use(packed: Path, tmp_path: Path, engine: str) -> None:
+    """As where a GPU, a driver or a library computes something else than the machine that packed it."""
+    options = ModelOptions(checkpoint=str(packed), device='cpu', engine=engine)
+    load_model(options, SPEC)
+    content = read_packed(packed)
+    assert content is not None
+    other = encoder()
+    with torch.no_grad():
+        other.fusion_fc[3].weight *= 1.001
+    path = tmp_path / 'other.safetensors'
+    write_packed(path, other, SPEC)
+
+    def swap_golden(tensors: dict[str, torch.Tensor], about: dict[str, object]) -> None:
+        from fused_encoder_ros.model.packed_checkpoint import _content_hash
+
+        tensors['golden.feature'] = torch.from_numpy(content.golden.feature)
+        del about['content_hash']
+        about['content_hash'] = _content_hash(tensors, about)
+
+    with pytest.raises(CheckpointError, match=rf'does not give its golden feature on {engine} fp32 on cpu: relative error'):
+        load_model(ModelOptions(checkpoint=str(altered(path, tmp_path, swap_golden)), device='cpu', engine=engine), SPEC)
+
+
+def test_the_golden_feature_depends_on_the_whole_spec() -> None:
+    """Were a field left out of the golden pair, it could be lost unseen."""
+    from fused_encoder_ros.model.packed_checkpoint import _make_golden
+
+    features = [
+        _make_golden(encoder(), spec).feature for spec in (SPEC, ObservationSpec(**{**vars(SPEC), 'joint_mean': (0.0,) * 4}))
+    ]
+    assert np.abs(features[0] - features[1]).max() > 1e-4
+    order = ('left_wrist', 'global', 'right_wrist')
+    features[1] = _make_golden(encoder(), ObservationSpec(**{**vars(SPEC), 'cameras': order})).feature
+    assert np.abs(features[0] - features[1]).max() > 1e-4
+
+
+def nested(state: dict[str, torch.Tensor]) -> dict[str, object]:
+    target = {name: tensor + 1 for name, tensor in state.items()}
+    return {
+        'plain': state,
+        'data parallel': {f'module.{name}': tensor for name, tensor in state.items()},
+        'compiled': {f'_orig_mod.{name}': tensor for name, tensor in state.items()},
+        'whole policy': {f'obs_encoder.{n}': t for n, t in state.items()} | {'actor.0.weight': torch.zeros(2)},
+        'prefixes': {f'module.obs_encoder.encoder.{name}': tensor for name, tensor in state.items()},
+        'checkpoint': {'epoch': 3, 'agent': {'obs_encoder': state, 'obs_encoder_target': target}, 'lr': 1e-4},
+    }
+
+
+@pytest.mark.parametrize('kind', [ImageJointEncoder, ThreeStreamEncoder])
+def test_state_dicts_are_found_where_training_puts_them(tmp_path: Path, kind: type[torch.nn.Module]) -> None:
+    state = kind(joint_dim=4, image_feature_dim=32, fusion_dim=48).state_dict()
+    for name, content in nested(state).items():
+        torch.save(content, tmp_path / 'x.pth')
+        loaded = load_encoder(tmp_path / 'x.pth')
+        assert type(loaded) is kind, name
+        assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.state_dict().items()), name
+    save_file({f'module.{name}': tensor for name, tensor in state.items()}, tmp_path / 'x.safetensors')
+    assert read_spec(tmp_path / 'x.safetensors') is None
+    assert all(torch.equal(t, state[key]) for key, t in load_encoder(tmp_path / 'x.safetensors').state_dict().items())
+
+
+def test_several_encoders_in_one_file_are_no_guess(tmp_path: Path) -> None:
+    state = encoder().state_dict()
+    torch.save({'left': state, 'right': {'encoder': state}}, tmp_path / 'two.pth')
+    with pytest.raises(CheckpointError, match=r'two.pth holds 2 encoders: left, right.encoder; save the right one alone'):
+        load_encoder(tmp_path / 'two.pth')
+    torch.save({'obs_encoder_target': state}, tmp_path / 'target.pth')
+    load_encoder(tmp_path / 'target.pth')
+
+
+def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, out, spec = tmp_path / 'run_obs_encoder.pth', tmp_path / 'run.safetensors', tmp_path / 'spec.yaml'
+    torch.save(encoder().state_dict(), checkpoint)
+    spec.write_text(yaml.safe_dump(SPEC.to_dict()))
+    arguments = ['pack', str(checkpoint), '--spec', str(spec), '--out', str(out)]
+    assert main(arguments) == 0
+    assert 'cameras: [global, left_wrist, right_wrist]' in capsys.readouterr().out
+    assert main(['inspect', str(out), '--json']) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts['packed'] and ObservationSpec.from_dict(facts['spec']) == SPEC and facts['golden_error'] < 1e-6
+    assert facts['parameters']['total'] == sum(p.numel() for p in encoder().parameters())
+    assert main(['inspect', str(checkpoint)]) == 0
+    bare = capsys.readouterr().out
+    assert facts['model_hash'] in bare and 'does not say how it must be fed' in bare
+
+    assert main(arguments) == 2 and 'exists already' in capsys.readouterr().err
+    before = out.read_bytes()
+    assert main([*arguments, '--force']) == 0 and out.read_bytes() == before, 'the same content gives the same file'
+    spec.write_text('image_size: 64\ncolour: 1\n')
+    assert main([*arguments, '--force']) == 2 and "'colour' is no field" in capsys.readouterr().err
+    spec.write_text('fused_encoder:\n  ros__parameters:\n    tolerance_ms: 5\n    image_size: 64\n    joint_names: [a, b]\n')
+    assert main([*arguments, '--force']) == 2 and 'trained with 4 joints, but joint_names lists 2' in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(['pack', str(checkpoint), '--spec', str(spec), '--out', 'x.pth']) == 2
+    assert 'must end with .safetensors' in capsys.readouterr().err
+
+
+def test_without_the_package_safetensors(packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copy(packed, tmp_path)
+    monkeypatch.setitem(__import__('sys').modules, 'safetensors', None)
+    with pytest.raises(CheckpointError, match='pip install safetensors'):
+        read_spec(packed)

@@ -98,19 +98,25 @@ class Model:
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
         """Images uint8 [B,S,S,9] and joints float32 [B,J] to features float32 [B,D].
 
+        A set whose joints are not finite gives NaN.
+
         Raises:
             EngineError: when the engine fails; `rebuild` may help.
         """
         if torch.get_num_threads() != self.threads:  # torch keeps the number for each calling thread
             torch.set_num_threads(self.threads)
         try:
-            return self.engine.encode(images, joints)
+            features = self.engine.encode(images, joints)
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu ({error})'
             ) from error
         except (RuntimeError, MemoryError) as error:  # what torch and OpenVINO raise
-            raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {error}') from error
+            text = ' '.join(str(error).split())  # OpenVINO's are many lines
+            raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {text}') from error
+        # oneDNN's ReLU turns NaN into 0, and the feature would look sound.
+        features[~np.isfinite(joints).all(axis=1)] = np.nan
+        return features
 
     def rebuild(self) -> None:
         """Build the engine anew, after it has failed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -421,43 +420,6 @@ def test_node_restarts_beside_a_running_robot(desk_over_udp: Desk) -> None:
         if len(desk.sets()) >= 6:
             break
     assert len(desk.sets()) >= 6, node.log
-
-
-def test_the_worker_survives_what_fails_around_it(capfd: pytest.CaptureFixture[str]) -> None:
-    """An engine that fails, gives NaN, or a middleware that refuses to publish: each set is accounted for."""
-    from fused_encoder_ros.model import ModelOptions, load_model
-    from fused_encoder_ros.pipeline.data import Feature, Observation
-    from fused_encoder_ros.ros.worker import EncodeWorker
-    from fused_encoder_ros.spec import ObservationSpec
-
-    model = load_model(ModelOptions(), ObservationSpec())
-    published: list[int] = []
-    faults: list[tuple[int, str]] = []
-
-    def publish(feature: Feature, _timing: object) -> None:
-        if feature.stamp_ns == 3:
-            raise OSError('publisher is gone')
-        published.append(feature.stamp_ns)
-
-    def fault(observation: Observation, detail: str) -> None:
-        faults.append((observation.stamp_ns, detail))
-        raise OSError('and so is the log')
-
-    worker = EncodeWorker(model, publish, fault)
-    for stamp in range(1, 6):
-        images = np.zeros((84, 84, 3 if stamp == 1 else 9), np.uint8)
-        positions = np.full(16, np.nan if stamp == 2 else 0.5)
-        worker.post(Observation(stamp, images, positions.astype(np.float32), positions, {}))
-        end = time.monotonic() + 60
-        while len(published) + len(faults) < stamp:
-            assert time.monotonic() < end, (published, faults)
-            time.sleep(0.01)
-    assert worker.stop() is None
-    assert published == [4, 5]
-    assert [stamp for stamp, _ in faults] == [1, 2, 3]
-    for (_, detail), says in zip(faults, ('engine failed', 'NaN or infinity', 'could not be published: OSError')):
-        assert says in detail
-    assert 'telling so failed' in capfd.readouterr().err
 
 
 def test_the_synchroniser_is_a_message_filter() -> None:

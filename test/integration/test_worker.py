@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import time
 
 import numpy as np
 import pytest
@@ -77,29 +76,34 @@ def test_tries_grow_rarer_while_it_cannot_be_built(model: Model, monkeypatch: py
     assert healing.failure == '' and healing.rebuilds == 1
 
 
-def observations() -> Iterator[Observation]:
-    for stamp in range(1, 4):
-        yield Observation(stamp, IMAGES[0], JOINTS[0], np.zeros(16), {'global': stamp})
-
-
-def test_the_worker_lives_on_and_accounts_for_the_lost_set(model: Model) -> None:
-    features: list[Feature] = []
+def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
+    """An engine that fails, gives NaN, or a middleware that refuses to publish: each set is accounted for."""
+    published: list[int] = []
     faults: list[tuple[int, str]] = []
-    ended = threading.Semaphore(0)
 
-    def on_feature(feature: Feature, timing: object) -> None:
-        features.append(feature)
-        ended.release()
+    def publish(feature: Feature, _timing: object) -> None:
+        if feature.stamp_ns == 3:
+            raise OSError('publisher is gone')
+        published.append(feature.stamp_ns)
 
-    def on_fault(observation: Observation, detail: str) -> None:
+    def fault(observation: Observation, detail: str) -> None:
         faults.append((observation.stamp_ns, detail))
-        ended.release()
+        raise OSError('and so is the log')
 
-    worker = EncodeWorker(model, on_feature, on_fault)
-    model.engine = Broken(model.engine)
-    for observation in observations():
-        worker.post(observation)
-        assert ended.acquire(timeout=30)
-    worker.stop()
-    assert [stamp for stamp, _ in faults] == [1] and 'CUDA error' in faults[0][1]
-    assert [feature.stamp_ns for feature in features] == [2, 3] and worker.model.rebuilds == 1
+    worker = EncodeWorker(model, publish, fault)
+    for stamp in range(1, 6):
+        images = np.zeros((84, 84, 3 if stamp == 1 else 9), np.uint8)
+        positions = np.full(16, np.nan if stamp == 2 else 0.5)
+        worker.post(Observation(stamp, images, positions.astype(np.float32), positions, {}))
+        end = time.monotonic() + 60
+        while len(published) + len(faults) < stamp:
+            assert time.monotonic() < end, (published, faults)
+            time.sleep(0.01)
+    assert worker.stop() is None
+    assert published == [4, 5]
+    assert [stamp for stamp, _ in faults] == [1, 2, 3]
+    for (_, detail), says in zip(
+        faults, ('the engine openvino failed: RuntimeError', 'NaN or infinity', 'could not be published: OSError')
+    ):
+        assert says in detail
+    assert 'telling so failed' in capfd.readouterr().err

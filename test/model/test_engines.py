@@ -149,6 +149,15 @@ def test_building_an_engine_leaves_torch_as_it_was() -> None:
     assert not torch.jit.onednn_fusion_enabled()
 
 
+@pytest.mark.parametrize('engine', ['eager', 'packed', 'openvino'])
+def test_joints_that_are_not_finite_give_no_feature(engine: str) -> None:
+    model = load_model(ModelOptions(device='cpu', engine=engine), SPEC)
+    images, joints = inputs(SPEC, 3)
+    joints[0, 3], joints[2, 0] = np.nan, np.inf
+    features = model.encode(images, joints)
+    assert np.isnan(features[[0, 2]]).all() and np.isfinite(features[1]).all()
+
+
 def test_a_failing_engine_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(ModelOptions(device='cpu'), SPEC)
     images, joints = inputs(SPEC, 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.commands import checkpoints
+from fused_encoder_ros.commands import bench, checkpoints
 from fused_encoder_ros.errors import BagError, ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_encode(commands)
     _add_rig(commands)
     checkpoints.add_commands(commands)
+    bench.add_commands(commands)
     return parser
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fused_encoder_ros.dds import keep_to_this_host
 from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
 from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
 
 if TYPE_CHECKING:
     from fused_encoder_ros.ros.recorder import Recording
-
-LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
 
 _ANCHOR = 'global'
 
@@ -30,12 +27,7 @@ def main() -> int:
     parser.add_argument('--duration', type=float, default=10.0, help='seconds of robot (default: 10)')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    # A domain of its own, on this host alone, so that no robot in the building is heard or disturbed.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    if LARGE_IMAGES_PROFILE.is_file():
-        for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):  # Fast DDS 3 renamed it
-            os.environ.setdefault(variable, str(LARGE_IMAGES_PROFILE))
+    keep_to_this_host()
     from fused_encoder_ros.ros.recorder import record_demo
 
     recording = record_demo(options.duration)

@@ -24,9 +24,9 @@ TYPES = {
 }
 """Message type of each output, by its name below the node's."""
 
-STAGES = ('transport', 'wait', 'queue', 'encode', 'total')
-"""Stages of the latency: stamp to arrival of the anchor, arrival to the set complete, waiting for the worker, encoding,
-and from the anchor's stamp to the publishing."""
+STAGES = ('transport', 'decode', 'wait', 'queue', 'encode', 'publish', 'total')
+"""Stages of the latency: the anchor's stamp to its arrival, decoding it, until the set is complete, waiting for the worker,
+encoding, publishing the feature; and all of it."""
 
 
 class OutputMessages:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,6 +63,9 @@ class Pipeline:
         spec: what the encoder must be fed.
         options: how sets are matched.
         untyped_color_order: see `ImageDecoder`.
+
+    Attributes:
+        on_decoded: called with a camera and the stamp of each of its frames once it is decoded, for measuring.
     """
 
     def __init__(self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '') -> None:
@@ -69,6 +73,7 @@ class Pipeline:
         self.options = options
         self.counts = Counts()
         self.sources = (*spec.cameras, JOINTS)
+        self.on_decoded: Callable[[str, int], None] = lambda camera, stamp_ns: None
         self._decoder = ImageDecoder(spec.image_size, spec.interpolation, untyped_color_order)
         self._joint_reader = JointReader(spec.joint_names)
         self._sync = Synchroniser(spec, options)
@@ -102,8 +107,9 @@ class Pipeline:
         return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
 
     def _push_image(self, camera: str, message: Any) -> list[Outcome]:
-        pixels = self._decoder.decode(message)
-        return self._sync.push_frame(camera, Frame(stamp_to_ns(message.header.stamp), pixels))
+        frame = Frame(stamp_to_ns(message.header.stamp), self._decoder.decode(message))
+        self.on_decoded(camera, frame.stamp_ns)
+        return self._sync.push_frame(camera, frame)
 
     def _push_joints(self, message: Any) -> list[Outcome]:
         sample = self._joint_reader.read(message)

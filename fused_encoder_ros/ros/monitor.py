@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,6 +103,13 @@ class Latencies:
         return answer
 
 
+@dataclass
+class _Arrival:
+    arrived_ns: int
+    transport_ms: float
+    decoded_ns: int = 0
+
+
 class ArrivalClock:
     """Remembers when each anchor frame arrived, to tell the stages of its latency. Used by both threads."""
 
@@ -109,17 +117,23 @@ class ArrivalClock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrivals: dict[int, tuple[int, float]] = {}
+        self._arrivals: dict[int, _Arrival] = {}
 
     def arrived(self, stamp_ns: int, now_ns: int, clock_ns: int) -> None:
         """An anchor frame came at `time.monotonic_ns` and at the ROS clock's time."""
         with self._lock:
-            self._arrivals[stamp_ns] = now_ns, (clock_ns - stamp_ns) / 1e6
+            self._arrivals[stamp_ns] = _Arrival(now_ns, (clock_ns - stamp_ns) / 1e6)
             if len(self._arrivals) > self._LIMIT:
                 del self._arrivals[next(iter(self._arrivals))]
 
-    def forget(self, stamp_ns: int) -> tuple[int, float] | None:
-        """An anchor frame has ended; returns when it came, and its transport in milliseconds."""
+    def decoded(self, stamp_ns: int) -> None:
+        """It has been decoded by now."""
+        with self._lock:
+            if arrival := self._arrivals.get(stamp_ns):
+                arrival.decoded_ns = time.monotonic_ns()
+
+    def forget(self, stamp_ns: int) -> _Arrival | None:
+        """An anchor frame has ended; returns when it came."""
         with self._lock:
             return self._arrivals.pop(stamp_ns, None)
 
@@ -128,11 +142,15 @@ class ArrivalClock:
         stages = {
             'queue': (timing.taken_ns - timing.posted_ns) / 1e6,
             'encode': (timing.encoded_ns - timing.taken_ns) / 1e6,
+            'publish': (time.monotonic_ns() - timing.encoded_ns) / 1e6,
             'total': (clock_ns - feature.stamp_ns) / 1e6,
         }
         if arrival := self.forget(feature.stamp_ns):
-            arrived_ns, transport_ms = arrival
-            stages |= {'transport': transport_ms, 'wait': (timing.posted_ns - arrived_ns) / 1e6}
+            stages |= {
+                'transport': arrival.transport_ms,
+                'decode': (arrival.decoded_ns - arrival.arrived_ns) / 1e6,
+                'wait': (timing.posted_ns - arrival.decoded_ns) / 1e6,
+            }
         return stages
 
 

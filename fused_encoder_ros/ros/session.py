@@ -65,6 +65,7 @@ class Session:
         self._latencies = Latencies()
         self._arrivals = ArrivalClock()
         self.pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
+        self.pipeline.on_decoded = self._on_decoded
         self._monitors = {source: InputMonitor(source, self._log) for source in self.pipeline.sources}
         self._silence = SilenceWatch(settings.values['silence_s'], self._log)
         self._filter = ObservationFilter(self.pipeline)
@@ -116,6 +117,10 @@ class Session:
         if source == self._settings.sync.anchor:
             self._arrivals.arrived(stamp_to_ns(message.header.stamp), now_ns, self._clock_ns())
         monitor.judged(self._filter.add(message, source), now_ns)
+
+    def _on_decoded(self, camera: str, stamp_ns: int) -> None:
+        if camera == self._settings.sync.anchor:
+            self._arrivals.decoded(stamp_ns)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if isinstance(outcome, Drop):

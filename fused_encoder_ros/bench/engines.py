@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fused_encoder_ros.bench import routes
 from fused_encoder_ros.bench.measuring import describe_machine, interleaved, peak_gflops
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.checkpoint import SINGLE, THREE_STREAM
@@ -19,6 +20,8 @@ from fused_encoder_ros.spec import ObservationSpec
 
 GFLOP = {SINGLE: 0.660, THREE_STREAM: 1.778}
 """Arithmetic of one set at 84x84, a multiply and an add counted as two."""
+
+ROUTES = 'three 640x480 rgb8 images to the feature'
 
 PACE_S = 0.033
 """A set each frame of a 30 Hz camera."""
@@ -50,6 +53,8 @@ def run(device_name: str, threads: list[int], rounds: int, progress: Callable[[s
         ):
             progress(f'{device}, {count} thread(s): {title}')
             tables[title] = _table(engines, batch, max(round(rounds * share), 5), pace_s, peaks)
+        progress(f'{device}, {count} thread(s): {ROUTES}')
+        tables[ROUTES] = routes.measure(encoders, engines, rounds)
         results[f'{count} thread(s)' if device.type == 'cpu' else str(device)] = {
             'peak_gflops': {precision: round(peak) for precision, peak in sorted(peaks.items())},
             **tables,
@@ -117,7 +122,7 @@ def as_text(result: dict[str, Any]) -> str:
     lines = []
     for where, tables in result['results'].items():
         peaks = ', '.join(f'{precision} {peak:,}' for precision, peak in tables['peak_gflops'].items())
-        for title in [key for key in tables if key != 'peak_gflops']:
+        for title in [key for key in tables if key.startswith('batch')]:
             lines.append(f'\n{where}, {title}   (peak of a large matrix product, GFLOP/s: {peaks})')
             lines.append(f'  {"":<30}{"ms":>9}{"sets/s":>9}{"x eager":>9}{"x 3-stream eager":>18}{"of peak":>9}{"error":>9}')
             for name, row in tables[title].items():
@@ -126,4 +131,7 @@ def as_text(result: dict[str, Any]) -> str:
                     f'{row["times_faster_than_three_stream_eager"]:>18.2f}{row["share_of_peak"]:>9.0%}'
                     f'{result["relative_error"][name]:>9.0e}'
                 )
+        lines.append(f'\n{where}, {ROUTES}')
+        lines.append(f'  {"":<50}{"ms":>9}{"x first":>9}')
+        lines += [f'  {name:<50}{row["ms"]:>9.2f}{row["times_faster"]:>9.2f}' for name, row in tables[ROUTES].items()]
     return '\n'.join(lines)

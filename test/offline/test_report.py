@@ -21,7 +21,7 @@ from ros_messages import MS, T0
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.errors import BagError
-from fused_encoder_ros.offline.bag import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, BagWriter
+from fused_encoder_ros.offline.bag import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Bag, BagWriter
 from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, judge, render
 from fused_encoder_ros.offline.report.matching import bracket, nearest
 from fused_encoder_ros.pipeline.data import JOINTS
@@ -73,8 +73,14 @@ def write_bag(
     return path
 
 
+def facts_of(path: Path, **values: object) -> Facts:
+    chosen = Settings.from_values({name.replace('__', '.'): value for name, value in values.items()})
+    with Bag(path, chosen.topics, require_all=False) as bag:
+        return gather(bag, chosen)
+
+
 def report(path: Path, **values: object) -> tuple[Facts, Verdict]:
-    facts = gather(path, Settings.from_values({name.replace('__', '.'): value for name, value in values.items()}))
+    facts = facts_of(path, **values)
     verdict = judge(facts)
     check_page(render(facts, verdict))
     json.dumps({**verdict.to_dict(), **facts.to_dict()}, allow_nan=False)
@@ -417,7 +423,7 @@ def test_command(healthy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(['sync-report', str(healthy)]) == 2 and 'use --force' in capsys.readouterr().err
     assert main(['sync-report', str(healthy), '--force', '--set', 'tolerance_ms=1']) == 1
     assert main(['sync-report', str(healthy), '--set', 'tolerance=1', '--out', 'x.html']) == 2
-    assert main(['sync-report', 'absent', '--out', 'x.html']) == 2 and not (tmp_path / 'x.html').exists()
+    assert main(['sync-report', 'absent', '--out', 'new/x.html']) == 2 and not (tmp_path / 'new').exists()
 
 
 def test_a_bag_that_cannot_be_read(healthy: Path, tmp_path: Path) -> None:
@@ -425,7 +431,7 @@ def test_a_bag_that_cannot_be_read(healthy: Path, tmp_path: Path) -> None:
     (storage,) = (tmp_path / 'cut').glob('*.mcap')
     storage.write_bytes(storage.read_bytes()[:-1000])
     with pytest.raises(BagError, match='cannot be read'):
-        gather(tmp_path / 'cut', Settings.from_values({}))
+        facts_of(tmp_path / 'cut')
 
 
 stamps = st.lists(st.integers(1, 300), min_size=1, max_size=20, unique=True).map(
@@ -453,7 +459,7 @@ BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', '
 def test_a_browser_shows_the_page_without_sideways_scrolling(healthy: Path, tmp_path: Path) -> None:
     """On a desk and on a phone, and with nothing that the page's own policy forbids."""
     for name, values in (('good', {}), ('bad', {'topics__left_wrist': f'/{"x" * 300}', 'tolerance_ms': 1})):
-        facts = gather(healthy, Settings.from_values({key.replace('__', '.'): value for key, value in values.items()}))
+        facts = facts_of(healthy, **values)
         frames = ''.join(
             f'<iframe width="{width}" height="900" srcdoc="{html.escape(render(facts, judge(facts)))}"></iframe>'
             for width in (360, 400, 768, 1280)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.offline.export import completed
 from fused_encoder_ros.offline.report.facts import Facts, gather
 from fused_encoder_ros.offline.report.findings import Finding, Severity, Verdict, judge
@@ -15,7 +16,7 @@ __all__ = ['Facts', 'Finding', 'Severity', 'Verdict', 'gather', 'judge', 'render
 
 
 def report_bag(
-    bag: Path,
+    path: Path,
     out: Path,
     settings: Settings,
     *,
@@ -28,7 +29,7 @@ def report_bag(
         BagError: when the bag cannot be read; nothing is written then.
         OutputError: when the output exists or cannot be written.
     """
-    with completed({'page': out}, force) as output:
+    with Bag(path, settings.topics, require_all=False) as bag, completed({'page': out}, force) as output:
         facts = gather(bag, settings, progress)
         verdict = judge(facts)
         output['page'].write_text(render(facts, verdict), encoding='utf-8')

@@ -11,6 +11,7 @@ from fused_encoder_ros.offline.report.wording import count, span
 
 _HEIGHT = 100.0
 _BIN = 10
+_LEAST_BAR = 0.02
 _TIME_STEPS_S = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
 
@@ -31,8 +32,8 @@ def histogram(skews: Skews, tolerance_ms: float, description: str) -> Html:
     inside = min(tolerance_ms, reach)
     shapes = [
         tag('rect', x=_f(x(-inside)), y=0, width=_f(x(inside) - x(-inside)), height=_f(_HEIGHT), class_='inside'),
-        tag('path', d=_bars([n / highest for n in skews.nearest]), class_='nearest'),
-        tag('path', d=_bars([n / highest for n in skews.sets]), class_='set'),
+        tag('path', d=_bars([n and max(n / highest, _LEAST_BAR) for n in skews.nearest]), class_='nearest'),
+        tag('path', d=_bars([n and max(n / highest, _LEAST_BAR) for n in skews.sets]), class_='set'),
         *(_upright(x(edge), 'edge') for edge in (-inside, inside)),
         _upright(x(0), 'zero'),
     ]

@@ -6,9 +6,9 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from fused_encoder_ros import __version__
@@ -136,21 +136,21 @@ class Facts:
         }
 
 
-def gather(path: Path, settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> Facts:
+def gather(bag: Bag, settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> Facts:
     """Push the bag once through the pipeline and describe what came of it. What the bag lacks is described too.
 
     Raises:
-        BagError: when the bag cannot be read.
+        BagError: when the bag ends in the middle.
     """
     pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
-    with Bag(path, settings.topics, require_all=False) as bag:
-        recording = record(bag, pipeline, progress)
-        topics, lacks, kinds = bag.topics, bag.lacks, bag.kinds
+    recording = record(bag, pipeline, progress)
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
     streams = {
-        source: describe_stream(source, settings.topics[source], kinds.get(source, ''), lacks.get(source, ''), track, begin_ns)
+        source: describe_stream(
+            source, settings.topics[source], bag.kinds.get(source, ''), bag.lacks.get(source, ''), track, begin_ns
+        )
         for source, track in tracks.items()
     }
     cameras = {camera: tracks[camera].usable for camera in settings.spec.cameras}
@@ -171,10 +171,10 @@ def gather(path: Path, settings: Settings, progress: Callable[[int, int], None] 
         if camera != anchor
     }
     return Facts(
-        bag=str(path),
+        bag=str(bag.path),
         begin_ns=begin_ns,
         duration_s=(end_ns - begin_ns) / 1e9,
-        topics=topics[:_LISTED],
+        topics=bag.topics[:_LISTED],
         streams=streams,
         joints=Joints(
             groups=[_joint_group(names, stamps, cameras[anchor]) for names, stamps in groups.items()],
@@ -253,7 +253,7 @@ def _timeline(recording: Recording, streams: Mapping[str, Stream], begin_ns: int
 
 
 def _versions() -> dict[str, str]:
-    libraries = {name: version(name) for name in ('numpy', 'opencv-python-headless', 'rosbags')}
+    libraries = {'NumPy': np.__version__, 'OpenCV': cv2.__version__, 'rosbags': version('rosbags')}
     return {'fused_encoder_ros': __version__, 'Python': platform.python_version(), **libraries}
 
 

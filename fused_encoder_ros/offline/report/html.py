@@ -25,8 +25,10 @@ def text(value: object) -> Html:
 
 
 def breakable(value: object) -> Html:
-    """Text in which a line may end after a slash or underscore, as long names need it in narrow columns."""
-    return value if isinstance(value, Html) else Html(text(value).replace('/', '/<wbr>').replace('_', '_<wbr>'))
+    """Text; in a name, which has no spaces, a line may end after a slash or underscore, as narrow columns need it."""
+    plain = text(value)
+    is_name = not isinstance(value, Html) and ' ' not in plain
+    return Html(plain.replace('/', '/<wbr>').replace('_', '_<wbr>')) if is_name else plain
 
 
 def join(*children: object) -> Html:

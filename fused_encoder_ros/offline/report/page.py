@@ -213,11 +213,17 @@ def _offsets(facts: Facts) -> Html:
         )
     if not rows:
         return Html('')
-    header = ['', 'nearest frame (5 to 95 %)', 'recorded after its stamp', 'more than the anchor', 'drift to the recorder']
+    header = [
+        '',
+        'nearest frame (5 to 95 %)',
+        'recorded after its stamp',
+        'estimated offset to the anchor',
+        'drift to the recorder',
+    ]
     lead = (
-        '“More than the anchor” is the estimated offset: the time that a source needs longer from its stamp to the recorder. '
-        'It holds the difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows '
-        'nothing of a camera that is stamped on arrival.'
+        'The estimated offset is how much longer a source needs from its stamp to the recorder than the anchor. It holds the '
+        'difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows nothing of a '
+        'camera that is stamped on arrival.'
     )
     return _section('Offsets and clocks', _table('Each source against the anchor', header, rows, 'wide'), lead=lead)
 
@@ -259,7 +265,7 @@ def _joints(facts: Facts) -> Html:
     come = f'{total - len(joints.missing)} of the {total} joints in joint_names come.'
     lead = f'{come} Positions are interpolated at the stamp of the anchor.'
     rows = [_joint_row(group) for group in joints.groups]
-    header = ['joints that come together', 'messages', 'period', 'longest gap', 'furthest sample used']
+    header = ['joints that come together', 'messages', 'period', 'longest gap', 'samples at most (99 %)']
     table = _table('Joints by publisher', header, rows, 'wide names') if rows else ''
     names = [('Missing', joints.missing), ('Published, but not in joint_names', joints.extra)]
     lists = [tag('p', tag('strong', f'{label}: '), some(found, 60)) for label, found in names if found]
@@ -273,7 +279,7 @@ def _joint_row(group: JointGroup) -> list[object]:
         count(group.messages),
         span(steps.period_ms) if steps else _NOTHING,
         span(steps.longest_gap_ms) if steps else _NOTHING,
-        f'{span(group.age_p99_ms)} (99 %)' if group.age_p99_ms is not None else _NOTHING,
+        f'{span(group.age_p99_ms)} away' if group.age_p99_ms is not None else _NOTHING,
     ]
 
 

@@ -39,6 +39,8 @@ def bracket(stamps: Stamps, at: Stamps) -> Stamps:
 class Matching:
     """How near the other streams come to each frame of one anchor.
 
+    Where joints pause for longer than `max_wait_ms`, the pipeline holds the last ones for some more sets than are told here.
+
     Attributes:
         furthest_ns: int64 [N], distance of the follower that is furthest; endless where a follower has no frame at all.
         has_joints: bool [N], whether every joint has samples near enough.

@@ -20,7 +20,7 @@ setup(
     description='Three cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
     license='Apache-2.0',
     packages=find_packages(include=[package_name, f'{package_name}.*']),
-    package_data={package_name: ['py.typed']},
+    package_data={package_name: ['py.typed', 'offline/report/style.css']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),

@@ -9,7 +9,8 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
     _add_encode(commands)
+    _add_sync_report(commands)
     _add_rig(commands)
     checkpoints.add_commands(commands)
     bench.add_commands(commands)
@@ -68,19 +70,9 @@ def _add_encode(commands: Any) -> None:
     )
     encode.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='.bag file, rosbag2 folder, .mcap or .db3 file')
     encode.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
-    encode.add_argument('--config', type=Path, metavar='YAML', help="the node's parameter file")
     encode.add_argument('--checkpoint', metavar='FILE', help='encoder state dict; without one, weights are random')
     encode.add_argument('--device', help='auto, cpu, cuda or cuda:N')
-    encode.add_argument(
-        '--topic',
-        action='append',
-        default=[],
-        metavar='SOURCE=TOPIC',
-        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat',
-    )
-    encode.add_argument(
-        '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
-    )
+    _add_parameters(encode)
     encode.add_argument(
         '--batch-size',
         type=int,
@@ -94,6 +86,35 @@ def _add_encode(commands: Any) -> None:
     encode.add_argument('--json', action='store_true', help='print the summary as JSON')
     encode.add_argument('--force', action='store_true', help='replace existing results')
     encode.set_defaults(run=_encode)
+
+
+def _add_sync_report(commands: Any) -> None:
+    report = commands.add_parser(
+        'sync-report',
+        help='say how well a bag synchronises, and what to do about it, on one HTML page',
+        description='Push a bag through the pipeline of the node and write one HTML page that needs nothing but itself.',
+        epilog='Exit code: 0 pass or warning, 1 fail, 2 bad usage or a bag that cannot be read.',
+    )
+    report.add_argument('bag', type=Path, metavar='BAG', help='.bag file, rosbag2 folder, .mcap or .db3 file')
+    report.add_argument('--out', type=Path, metavar='HTML', help='the page (default: <bag>_sync_report.html)')
+    _add_parameters(report)
+    report.add_argument('--json', action='store_true', help='print the verdict and every fact as JSON')
+    report.add_argument('--force', action='store_true', help='replace an existing page')
+    report.set_defaults(run=_sync_report)
+
+
+def _add_parameters(command: argparse.ArgumentParser) -> None:
+    command.add_argument('--config', type=Path, metavar='YAML', help="the node's parameter file")
+    command.add_argument(
+        '--topic',
+        action='append',
+        default=[],
+        metavar='SOURCE=TOPIC',
+        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat',
+    )
+    command.add_argument(
+        '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
+    )
 
 
 def _add_rig(commands: Any) -> None:
@@ -144,16 +165,9 @@ def _encode(options: argparse.Namespace) -> int:
 
 
 def _encode_one(bag: Path, options: argparse.Namespace, settings: Settings, model: Model) -> Summary:
-    from tqdm import tqdm
-
     from fused_encoder_ros.offline.encode import encode_bag
 
-    with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with _progress_bar(bag) as progress:
         return encode_bag(
             bag,
             options.out,
@@ -164,6 +178,35 @@ def _encode_one(bag: Path, options: argparse.Namespace, settings: Settings, mode
             force=options.force,
             progress=progress,
         )
+
+
+@contextmanager
+def _progress_bar(bag: Path) -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def _sync_report(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.offline.bag import bag_name
+    from fused_encoder_ros.offline.report import Severity, report_bag
+    from fused_encoder_ros.settings import Settings
+
+    settings = Settings.from_values(_parameter_values(options))
+    out = options.out or Path(f'{bag_name(options.bag)}_sync_report.html')
+    with _progress_bar(options.bag) as progress:
+        facts, verdict = report_bag(options.bag, out, settings, force=options.force, progress=progress)
+    if options.json:
+        print(json.dumps({**verdict.to_dict(), **facts.to_dict()}, indent=2))
+    else:
+        print(f'{verdict}\n  wrote    {out}')
+    return EXIT_FAILED if verdict.severity is Severity.FAIL else EXIT_OK
 
 
 def _parameter_values(options: argparse.Namespace) -> dict[str, Any]:
@@ -184,7 +227,7 @@ def _parameter_values(options: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f'--topic {assignment}: {source!r} is no source; use one of {[*CAMERAS, JOINTS]}')
         values[f'topics.{source}'] = topic
     for name in ('checkpoint', 'device'):
-        if getattr(options, name) is not None:
+        if getattr(options, name, None) is not None:
             values[name] = getattr(options, name)
     return values
 

@@ -134,8 +134,14 @@ ALLOWED = {
     'demo.py': {'dds', 'ros', 'offline', 'pictures', 'pipeline', 'spec'},
     'pictures.py': set(),
     'offline': {'offline', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
+    'offline/report': {'offline', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
 }
-FOREIGN = {'pipeline': {'torch', 'torchvision', 'rclpy'}, 'model': {'rclpy', 'cv2', 'rosbags'}, 'offline': {'rclpy'}}
+FOREIGN = {
+    'pipeline': {'torch', 'torchvision', 'rclpy'},
+    'model': {'rclpy', 'cv2', 'rosbags'},
+    'offline': {'rclpy'},
+    'offline/report': {'rclpy', 'torch', 'pyarrow'},
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,9 +31,23 @@ _BAG_VERSION: Literal[8] = 8
 """Of rosbag2's metadata: the oldest that rosbags writes, so that older distributions read it too."""
 
 
+def bag_name(path: Path) -> str:
+    """What results of a bag are named after: the name of its file or folder."""
+    return path.resolve().stem if path.is_file() else path.resolve().name
+
+
 def typestore() -> Typestore:
     """Message classes of ROS 2, for bags that bring no definitions and for writing."""
     return get_typestore(Stores.ROS2_HUMBLE)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag, with its message type and number of messages."""
+
+    name: str
+    kind: str
+    messages: int
 
 
 class Bag:
@@ -41,12 +56,17 @@ class Bag:
     Args:
         path: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file.
         topics: topic of each source; relative names count from the root.
+        require_all: whether every source must have its topic.
+
+    Attributes:
+        kinds: message type of each source that has its topic.
+        lacks: why each other source has none.
 
     Raises:
         BagError: naming the bag and the fix, when it cannot be read or lacks a topic.
     """
 
-    def __init__(self, path: Path, topics: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, topics: Mapping[str, str], require_all: bool = True) -> None:
         self.path = path
         if not path.exists():
             raise BagError(f'bag {path} does not exist')
@@ -61,17 +81,34 @@ class Bag:
                 f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
                 '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
             ) from error
-        try:
-            self._connections = [(c, source) for source, topic in topics.items() for c in self._find(source, topic)]
-        except BagError:
+        self._connections: list[tuple[Connection, str]] = []
+        self.kinds: dict[str, str] = {}
+        self.lacks: dict[str, str] = {}
+        for source, topic in topics.items():
+            found = self._find(source, topic)
+            if isinstance(found, str):
+                self.lacks[source] = found
+            else:
+                self._connections += [(connection, source) for connection in found]
+                self.kinds[source] = found[0].msgtype
+        if require_all and self.lacks:
             self._reader.close()
-            raise
+            raise BagError(f'bag {path}: {next(iter(self.lacks.values()))}')
 
     def __enter__(self) -> Bag:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._reader.close()
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Every topic of the bag, whoever it is for, by name."""
+        counts: dict[tuple[str, str], int] = {}
+        for connection in self._reader.connections:
+            key = absolute(connection.topic), connection.msgtype
+            counts[key] = counts.get(key, 0) + connection.msgcount
+        return [Topic(name, kind, count) for (name, kind), count in sorted(counts.items())]
 
     @property
     def message_count(self) -> int:
@@ -85,6 +122,8 @@ class Bag:
             BagError: when the bag ends in the middle, or a message is not of the type that it is recorded as.
         """
         sources = {connection.id: source for connection, source in self._connections}
+        if not sources:
+            return  # the library takes no topics for all topics
         try:
             for connection, recorded_ns, raw in self._reader.messages([c for c, _ in self._connections]):
                 yield sources[connection.id], self._reader.deserialize(raw, connection.msgtype), recorded_ns
@@ -94,8 +133,8 @@ class Bag:
                 '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
             ) from error
 
-    def _find(self, source: str, topic: str) -> list[Connection]:
-        """The connections of a topic: a ROS 1 bag has one for each publisher."""
+    def _find(self, source: str, topic: str) -> list[Connection] | str:
+        """The connections of a topic, of which a ROS 1 bag has one for each publisher; or why there are none."""
         wanted = absolute(topic)
         expected = JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
         connections = self._reader.connections
@@ -104,18 +143,14 @@ class Bag:
         if fitting:
             return fitting
         if here:
-            raise BagError(
-                f'bag {self.path}: topic {wanted} is {here[0].msgtype}, but topics.{source} needs {expected}'
-                + (f"; a compressed camera's topic must end with {COMPRESSED_SUFFIX}" if source != JOINTS else '')
+            return f'topic {wanted} is {here[0].msgtype}, but topics.{source} needs {expected}' + (
+                f"; a compressed camera's topic must end with {COMPRESSED_SUFFIX}" if source != JOINTS else ''
             )
         accepted = (JOINT_STATE,) if source == JOINTS else (IMAGE, COMPRESSED_IMAGE)
         offered = sorted({f'{c.topic} ({c.msgtype})' for c in connections if c.msgtype in accepted})
         if not offered:
-            raise BagError(f'bag {self.path} has no topic {wanted} for {source}, and none of {" or ".join(accepted)} at all')
-        raise BagError(
-            f'bag {self.path} has no topic {wanted} for {source}; it has {", ".join(offered)}. '
-            f'Set topics.{source} or use --topic'
-        )
+            return f'no topic {wanted} for {source}, and none of {" or ".join(accepted)} at all'
+        return f'no topic {wanted} for {source}; it has {", ".join(offered)}. Set topics.{source} or use --topic'
 
 
 class BagWriter:

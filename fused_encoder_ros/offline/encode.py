@@ -14,7 +14,7 @@ import numpy as np
 from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model import Model
-from fused_encoder_ros.offline.bag import Bag, BagWriter, pack
+from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name, pack
 from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Reason
@@ -130,7 +130,7 @@ def encode_bag(
         OutputError: when the output exists or cannot be written.
     """
     start = time.perf_counter()
-    name = _output_name(path)
+    name = bag_name(path)
     outputs = {'parquet': out_dir / f'{name}.parquet'}
     if bag_out:
         outputs['bag'] = out_dir / f'{name}_features'
@@ -174,15 +174,11 @@ def _summarise(path: Path, outputs: Mapping[str, Path], encoder: BagEncoder, sta
     )
 
 
-def _output_name(path: Path) -> str:
-    return path.resolve().stem if path.is_file() else path.resolve().name
-
-
 def check_distinct_names(paths: list[Path]) -> None:
     """Raises ConfigError when two bags would write the same output."""
     names: dict[str, Path] = {}
     for path in paths:
-        name = _output_name(path)
+        name = bag_name(path)
         if name in names:
             raise ConfigError(
                 f'{names[name]} and {path} would both write {name}.parquet; encode them into different --out folders'

@@ -98,7 +98,7 @@ def test_truncated_bags(rig_bag: Path, tmp_path: Path, kept: float) -> None:
     shutil.copytree(rig_bag, cut)
     (storage,) = [path for path in cut.iterdir() if path.suffix in ('.mcap', '.db3')]
     storage.write_bytes(storage.read_bytes()[: int(kept * storage.stat().st_size)])
-    with pytest.raises(BagError, match=r'cut (cannot be read|is damaged|has no topic).*'):
+    with pytest.raises(BagError, match=r'cut( cannot be read| is damaged|: no topic).*'):
         sources(cut)
 
 

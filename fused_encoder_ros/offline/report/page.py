@@ -1,0 +1,340 @@
+"""The report as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_encoder_ros.offline.report import charts
+from fused_encoder_ros.offline.report.facts import Facts, JointGroup
+from fused_encoder_ros.offline.report.findings import Finding, Severity, Verdict
+from fused_encoder_ros.offline.report.html import Html, breakable, join, picture, tag
+from fused_encoder_ros.offline.report.matching import Cell
+from fused_encoder_ros.offline.report.recording import SET, Sample
+from fused_encoder_ros.offline.report.streams import Steps, Stream
+from fused_encoder_ros.offline.report.wording import capital, count, per_cent, some, span
+from fused_encoder_ros.pipeline.data import JOINTS
+
+_WORDS = {Severity.PASS: 'Pass', Severity.WARN: 'Warning', Severity.FAIL: 'Fail', Severity.NOTE: 'Note'}
+_SIGNS = {Severity.PASS: '✓', Severity.WARN: '!', Severity.FAIL: '✕', Severity.NOTE: 'i'}
+_LARGEST_PICTURE = 112
+_NOTHING = '–'
+
+# Nothing may be loaded or run, whatever a bag's strings say.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def render(facts: Facts, verdict: Verdict) -> str:
+    """The whole page."""
+    name = Path(facts.bag).name
+    head = join(
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag('title', f'{_WORDS[verdict.severity]}: sync report of {name}'),
+        tag('style', Html(files(__package__).joinpath('style.css').read_text())),
+    )
+    body = tag(
+        'main',
+        _header(facts, name),
+        _verdict(facts, verdict),
+        _findings(verdict),
+        _timeline(facts),
+        _streams(facts),
+        _skews(facts),
+        _offsets(facts),
+        _what_if(facts),
+        _joints(facts),
+        _samples(facts),
+        _outcomes(facts),
+        _topics(facts),
+        _parameters(facts),
+    )
+    versions = ' · '.join(f'{program} {number}' for program, number in facts.versions.items())
+    page = tag('html', tag('head', head), tag('body', body, tag('footer', versions)), lang='en')
+    return f'<!DOCTYPE html>\n{page}\n'
+
+
+def _section(title: str, *content: object, lead: str = '') -> Html:
+    return tag('section', tag('h2', title), tag('p', lead, class_='lead') if lead else '', *content)
+
+
+def _table(caption: str, header: Sequence[object], rows: Iterable[Sequence[object]], style: str = '') -> Html:
+    """A table whose first column names the rows."""
+    head = tag('tr', *(tag('th', breakable(cell), scope='col') for cell in header))
+    body = [
+        tag('tr', tag('th', breakable(row[0]), scope='row'), *(tag('td', breakable(cell)) for cell in row[1:])) for row in rows
+    ]
+    return tag('table', tag('caption', caption), tag('thead', head), tag('tbody', *body), class_=style or None)
+
+
+def _header(facts: Facts, name: str) -> Html:
+    when = datetime.fromtimestamp(facts.begin_ns / 1e9, timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC')
+    recorded = f'recorded {when}, {span(1e3 * facts.duration_s)} long' if facts.begin_ns else 'no message of the four sources'
+    return tag('header', tag('p', 'Synchronisation report', class_='kind'), tag('h1', name), tag('p', recorded, class_='lead'))
+
+
+def _verdict(facts: Facts, verdict: Verdict) -> Html:
+    state = verdict.severity.name.lower()
+    sign = tag('span', _SIGNS[verdict.severity], class_='sign', aria_hidden='true')
+    banner = tag(
+        'div', sign, tag('p', tag('strong', _WORDS[verdict.severity]), ' ', verdict.sentence), class_=f'verdict {state}'
+    )
+    worst = {camera: facts.worst_skew_ms[camera] for camera in facts.skews if camera in facts.worst_skew_ms}
+    furthest = max(worst, key=lambda camera: worst[camera], default='')
+    rate = facts.counts.sets / facts.duration_s if facts.duration_s else 0.0
+    tiles = (
+        (count(facts.counts.sets), f'sets of {count(facts.counts.anchors)} frames of {facts.anchor}'),
+        (f'{rate:.1f} Hz', 'sets a second of recording'),
+        (span(worst[furthest]) if worst else _NOTHING, f'largest skew in a set{f", of {furthest}" if furthest else ""}'),
+        (f'{facts.tolerance_ms:g} ms', 'tolerance'),
+    )
+    return join(banner, tag('dl', *(tag('div', tag('dt', label), tag('dd', value)) for value, label in tiles), class_='tiles'))
+
+
+def _findings(verdict: Verdict) -> Html:
+    if not verdict.findings:
+        return _section('What to do', tag('p', 'Nothing: every check passed.'))
+    return _section('What to do', tag('ol', *map(_finding, verdict.findings), class_='findings'))
+
+
+def _finding(finding: Finding) -> Html:
+    state = finding.severity.name.lower()
+    mark = tag('span', _WORDS[finding.severity], class_='mark')
+    options = [tag('code', option) for option in finding.options]
+    return tag('li', mark, tag('div', tag('h3', capital(finding.title)), tag('p', finding.advice), *options), class_=state)
+
+
+def _timeline(facts: Facts) -> Html:
+    timeline = facts.timeline
+    bin_name = charts.clock(timeline.bin_s)
+    rows = []
+    for source, counts in timeline.messages.items():
+        usual = float(np.median([n for n in counts[:-1] if n] or [1]))
+        silent = sum(1 for n in counts[:-1] if not n)
+        about = f'{source}: messages in each {bin_name}, {usual:g} as a rule, none in {silent} of {len(counts)} parts'
+        rows.append((source, charts.lane([n / usual for n in counts], 'stream', about), f'{count(sum(counts))}'))
+    anchors = timeline.anchors
+    frames = float(np.median([sum(part) for part in zip(*anchors.values()) if any(part)] or [1]))
+    for key in sorted(anchors, key=lambda key: (key != SET, -sum(anchors[key]))):
+        counts = anchors[key]
+        # A single drop in half an hour must still be seen.
+        least, style = (0.0, 'set') if key == SET else (0.3, 'drop')
+        about = f'{key}: anchor frames in each {bin_name}, {sum(1 for n in counts if n)} of {len(counts)} parts have some'
+        drawing = charts.lane([n and max(n / frames, least) for n in counts], style, about)
+        rows.append(('sets' if key == SET else key, drawing, count(sum(counts))))
+    lanes = [tag('div', tag('span', a), b, tag('span', c, class_='number'), class_='lane') for a, b, c in rows]
+    length_s = timeline.bin_s * len(timeline.messages[JOINTS])
+    axis = tag('div', tag('span'), charts.ticks(charts.time_ticks(length_s)), tag('span'), class_='lane')
+    lead = (
+        f'Messages of each source, then what became of the frames of {facts.anchor}, in parts of {bin_name}. A full '
+        'lane is the usual number, a hole is silence. Drops are drawn large enough to be seen; the numbers are totals.'
+    )
+    return _section('Along the bag', tag('div', *lanes, axis, class_='timeline'), lead=lead)
+
+
+def _streams(facts: Facts) -> Html:
+    streams = list(facts.streams.values())
+
+    def row(name: str, show: Callable[[Stream], str]) -> list[str]:
+        return [name, *(show(stream) if stream.messages else _NOTHING for stream in streams)]
+
+    def steps(show: Callable[[Steps], str]) -> Callable[[Stream], str]:
+        return lambda stream: show(stream.steps) if stream.steps else _NOTHING
+
+    rows = [
+        ['topic', *(stream.topic for stream in streams)],
+        ['type', *(stream.kind.split('/')[-1] or 'not in the bag' for stream in streams)],
+        ['messages', *(count(stream.messages) for stream in streams)],
+        row('rate', lambda s: f'{s.rate_hz:.1f} Hz' if s.rate_hz else _NOTHING),
+        row('period and jitter', steps(lambda s: f'{span(s.period_ms)} ± {span(s.jitter_ms)}')),
+        row('longest gap', steps(lambda s: f'{span(s.longest_gap_ms)} at {span(1e3 * s.longest_gap_at_s)}')),
+        row('lost, by the gaps', steps(lambda s: count(s.lost))),
+        row('encoding and size', lambda s: some(list(s.contents), 3) or _NOTHING),
+        row('not usable', lambda s: count(s.undecodable)),
+        row('odd stamps', _odd_stamps),
+    ]
+    lead = 'Period and gaps come from the stamps, the rate from the times of recording. Jitter is half the middle 90 %.'
+    return _section('Rates and gaps', _table('Each source', ['', *facts.streams], rows, 'wide'), lead=lead)
+
+
+def _odd_stamps(stream: Stream) -> str:
+    oddities = ((stream.unset, 'not set'), (stream.repeated, 'repeated'), (stream.backwards, 'backwards'))
+    return ', '.join(f'{count(number)} {what}' for number, what in oddities if number) or 'none'
+
+
+def _skews(facts: Facts) -> Html:
+    plots = []
+    for camera, skews in facts.skews.items():
+        drawing = charts.histogram(skews, facts.tolerance_ms, charts.describe_skews(camera, skews, facts.tolerance_ms))
+        beyond = f', {count(skews.beyond)} beyond the chart' if skews.beyond else ''
+        caption = tag('figcaption', tag('strong', camera), f' middle {span(skews.middle_ms, True)}{beyond}')
+        plots.append(tag('figure', caption, drawing))
+    if not plots:
+        return _section('Skew to the anchor', tag('p', 'There are no two cameras to compare.'))
+    legend = tag(
+        'p', _key('set', 'in a set'), _key('nearest', 'nearest frame, no set'), _key('inside', 'tolerance'), class_='legend'
+    )
+    lead = f'Time from each frame of {facts.anchor} to the nearest frame of the follower, ms; negative is earlier.'
+    return _section('Skew to the anchor', legend, tag('div', *plots, class_='plots'), lead=lead)
+
+
+def _key(style: str, label: str) -> Html:
+    return tag('span', tag('i', class_=style), label)
+
+
+def _offsets(facts: Facts) -> Html:
+    anchor = facts.streams[facts.anchor].delay
+    rows: list[list[object]] = []
+    for source, stream in facts.streams.items():
+        if stream.delay is None:
+            continue
+        skews = facts.skews.get(source)
+        lies = (
+            f'{span(skews.middle_ms, True)} ({span(skews.low_ms, True)} to {span(skews.high_ms, True)})' if skews else _NOTHING
+        )
+        drift = stream.delay.drift_ms_per_minute
+        rows.append(
+            [
+                source,
+                'anchor' if source == facts.anchor else lies,
+                span(stream.delay.middle_ms, True),
+                span(stream.delay.middle_ms - anchor.middle_ms, True) if anchor and source != facts.anchor else _NOTHING,
+                f'{span(drift, True)}/min' if drift else 'none seen',
+            ]
+        )
+    if not rows:
+        return Html('')
+    header = [
+        '',
+        'nearest frame (5 to 95 %)',
+        'recorded after its stamp',
+        'estimated offset to the anchor',
+        'drift to the recorder',
+    ]
+    lead = (
+        'The estimated offset is how much longer a source needs from its stamp to the recorder than the anchor. It holds the '
+        'difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows nothing of a '
+        'camera that is stamped on arrival.'
+    )
+    return _section('Offsets and clocks', _table('Each source against the anchor', header, rows, 'wide'), lead=lead)
+
+
+def _what_if(facts: Facts) -> Html:
+    table = facts.what_if
+    rows = []
+    for i, tolerance_ms in enumerate(table.tolerances_ms):
+        is_used = tolerance_ms == facts.tolerance_ms
+        cells = [
+            _cell(cells[i], is_used and anchor == facts.anchor, table.enough_ms[anchor] == tolerance_ms)
+            for anchor, cells in table.cells.items()
+        ]
+        rows.append([f'{tolerance_ms:g} ms', *cells])
+    lead = (
+        'Share of the anchor frames that become sets, sets a second, and the 99th percentile of the skew in them, by '
+        'tolerance and anchor, from the recorded stamps. Framed: in use. Bold: the smallest that is enough, lost frames aside.'
+    )
+    if facts.jumps:
+        lead = 'A clock jumped back in this bag, so that stamps alone do not say what belongs together: no table.'
+        return _section('What if', tag('p', lead))
+    if not any(cell.share for cells in table.cells.values() for cell in cells):
+        return _section('What if', tag('p', 'No tolerance and no anchor would give a set.'))
+    return _section('What if', _table('Sets by tolerance and anchor', ['tolerance', *table.cells], rows, 'what-if'), lead=lead)
+
+
+def _cell(cell: Cell, is_used: bool, is_enough: bool) -> Html:
+    style = ' '.join(name for name, holds in (('used', is_used), ('enough', is_enough)) if holds)
+    skew = f', {span(cell.p99_ms)}' if cell.p99_ms is not None else ''
+    said = tag('span', ' in use' if is_used else ' enough', class_='unseen') if style else ''
+    bar = tag('i', style=f'width:{100 * cell.share:.1f}%')
+    detail = tag('small', f'{cell.rate_hz:.1f} Hz{skew}')
+    return tag('div', bar, tag('span', per_cent(cell.share)), detail, said, class_=style or None)
+
+
+def _joints(facts: Facts) -> Html:
+    joints = facts.joints
+    total = len(facts.settings.spec.joint_names)
+    come = f'{total - len(joints.missing)} of the {total} joints in joint_names come.'
+    lead = f'{come} Positions are interpolated at the stamp of the anchor.'
+    rows = [_joint_row(group) for group in joints.groups]
+    header = ['joints that come together', 'messages', 'period', 'longest gap', 'samples at most (99 %)']
+    table = _table('Joints by publisher', header, rows, 'wide names') if rows else ''
+    names = [('Missing', joints.missing), ('Published, but not in joint_names', joints.extra)]
+    lists = [tag('p', tag('strong', f'{label}: '), some(found, 60)) for label, found in names if found]
+    return _section('Joints', table, *lists, lead=lead)
+
+
+def _joint_row(group: JointGroup) -> list[object]:
+    steps = group.steps
+    return [
+        some(group.names, 40),
+        count(group.messages),
+        span(steps.period_ms) if steps else _NOTHING,
+        span(steps.longest_gap_ms) if steps else _NOTHING,
+        f'{span(group.age_p99_ms)} away' if group.age_p99_ms is not None else _NOTHING,
+    ]
+
+
+def _samples(facts: Facts) -> Html:
+    if not facts.samples:
+        return _section('Sets from along the bag', tag('p', 'There is none to show.'))
+    size = facts.settings.spec.image_size
+    shown = f', shown at {_LARGEST_PICTURE}' if size > _LARGEST_PICTURE else ''
+    lead = (
+        f'What the encoder gets: {size}×{size} pixels a camera{shown}. Do the three show one moment, and the right side each?'
+    )
+    return _section(
+        'Sets from along the bag', tag('div', *(_sample(facts, one) for one in facts.samples), class_='strip'), lead=lead
+    )
+
+
+def _sample(facts: Facts, sample: Sample) -> Html:
+    cameras = facts.settings.spec.cameras
+    anchor_ns = sample.stamps_ns[facts.anchor]
+    pictures = []
+    for i, camera in enumerate(cameras):
+        role = 'anchor' if camera == facts.anchor else span((sample.stamps_ns[camera] - anchor_ns) / 1e6, True)
+        source = _png(sample.images[..., 3 * i : 3 * i + 3])
+        view = picture(source, alt=f'View of {camera}, {role}', width=84, height=84)
+        pictures.append(tag('div', view, tag('span', camera), tag('small', role)))
+    at = charts.clock(round((sample.at_ns - facts.begin_ns) / 1e9, 1))
+    held = (sample.stamps_ns[JOINTS] - anchor_ns) / 1e6
+    joints = f'joints held from {span(held, True)}' if held else 'joints interpolated'
+    caption = tag('figcaption', tag('strong', f'at {at}'), f' stamp {anchor_ns / 1e9:.3f} s, {joints}')
+    return tag('figure', tag('div', *pictures, class_='views'), caption)
+
+
+def _png(pixels: NDArray[np.uint8]) -> str:
+    if pixels.shape[0] > _LARGEST_PICTURE:
+        pixels = np.asarray(cv2.resize(pixels, (_LARGEST_PICTURE,) * 2, interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode('.png', pixels[..., ::-1])
+    return f'data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}'
+
+
+def _outcomes(facts: Facts) -> Html:
+    counts = facts.counts
+    if not counts.drops and not counts.rejects:
+        return _section('Drops', tag('p', 'Every anchor frame became a set, and every message could be used.'))
+    rows = [(key, count(number), facts.details.get(key, '')) for key, number in counts.drops.most_common()]
+    rows += [(key, count(number), facts.details.get(key, '')) for key, number in counts.rejects.most_common()]
+    lead = 'Anchor frames without a set by reason, and messages of other sources that could not be used by source and reason.'
+    return _section('Drops', _table('Reasons', ['reason', 'count', 'the last one'], rows, 'text drops'), lead=lead)
+
+
+def _topics(facts: Facts) -> Html:
+    used = {stream.kind and f'/{stream.topic.lstrip("/")}': source for source, stream in facts.streams.items()}
+    rows = [(topic.name, topic.kind, count(topic.messages), used.get(topic.name, '')) for topic in facts.topics]
+    return _section('Topics of the bag', _table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
+
+
+def _parameters(facts: Facts) -> Html:
+    rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in facts.settings.values.items()]
+    return _section('Parameters', _table('Parameters used', ['name', 'value'], rows, 'text parameters'))

@@ -1,0 +1,174 @@
+"""One pass over a bag through the real pipeline: what is kept of it, in arrays of numbers."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_encoder_ros.offline.bag import Bag
+from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, Reason, stamp_to_ns
+from fused_encoder_ros.pipeline.pipeline import Pipeline
+
+Stamps = NDArray[np.int64]
+
+SET = 'set'
+"""What anchors that became sets are counted by; drops by `Drop.key`."""
+
+SAMPLES = 6
+"""Sets that are kept whole, from along the bag."""
+
+_LATEST_NS = 2**62
+"""A damaged bag may say any time; differences must fit into 64 bits."""
+
+_KINDS = 16
+"""Encodings, and lists of joint names, that are told apart in one stream."""
+
+
+def _numbers() -> array[int]:
+    return array('q')
+
+
+def as_stamps(numbers: array[int]) -> Stamps:
+    """The numbers as int64 [N]."""
+    return np.frombuffer(numbers, np.int64) if numbers else np.empty(0, np.int64)
+
+
+@dataclass
+class Track:
+    """Every message of one source, in the order of recording.
+
+    Attributes:
+        stamps: header stamp, ns.
+        recorded: time of recording, ns.
+        contents: messages by encoding and size, or by compressed format.
+        undecodable: messages that could not be used for what they hold.
+        detail: the last reason for that.
+    """
+
+    stamps: array[int] = field(default_factory=_numbers)
+    recorded: array[int] = field(default_factory=_numbers)
+    contents: Counter[str] = field(default_factory=Counter)
+    undecodable: int = 0
+    detail: str = ''
+    _usable: array[int] = field(default_factory=_numbers)
+
+    def add(self, message: Any, stamp_ns: int, recorded_ns: int, problem: str | None) -> None:
+        """Take a message; `problem` says why it is undecodable."""
+        self.stamps.append(stamp_ns)
+        self.recorded.append(min(recorded_ns, _LATEST_NS))
+        content = _content(message)
+        if content and (content in self.contents or len(self.contents) < _KINDS):
+            self.contents[content] += 1
+        if problem is not None:
+            self.undecodable += 1
+            self.detail = problem
+        elif stamp_ns > 0:
+            self._usable.append(stamp_ns)
+
+    @property
+    def usable(self) -> Stamps:
+        """Stamps of the messages that a set can be made of, sorted, each once."""
+        return np.unique(as_stamps(self._usable))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set as it goes to the encoder: `images` uint8 [S,S,3*cameras], stamps in ns by source, `at_ns` of recording."""
+
+    images: NDArray[np.uint8]
+    stamps_ns: dict[str, int]
+    at_ns: int
+
+
+@dataclass
+class Recording:
+    """What one pass over a bag leaves.
+
+    Attributes:
+        tracks: by source; one without messages is empty.
+        joint_names: stamps of the joint messages, by the names that they bring.
+        skews: skew of each source in each set, ns.
+        decided: time of recording at which an anchor was decided, ns, by `SET` or `Drop.key`.
+        details: the last sentence for each reason of a drop or reject.
+        samples: the first set of each part of the bag; there are `SAMPLES` parts.
+    """
+
+    tracks: dict[str, Track]
+    joint_names: dict[tuple[str, ...], array[int]] = field(default_factory=dict)
+    skews: dict[str, array[int]] = field(default_factory=dict)
+    decided: dict[str, array[int]] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    samples: dict[int, Sample] = field(default_factory=dict)
+
+    def take_message(self, source: str, message: Any, recorded_ns: int, outcomes: Sequence[Outcome]) -> None:
+        """Take a message and what the pipeline made of it."""
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        problem = _problem(outcomes, source, stamp_ns)
+        self.tracks[source].add(message, stamp_ns, recorded_ns, problem)
+        if source == JOINTS and stamp_ns > 0:
+            names = tuple(message.name) if problem is None else _finite_joints(message)
+            if names and (names in self.joint_names or len(self.joint_names) < _KINDS):
+                self.joint_names.setdefault(names, _numbers()).append(stamp_ns)
+
+    def take_outcomes(self, outcomes: Sequence[Outcome], recorded_ns: int) -> None:
+        """Count what was decided."""
+        for outcome in outcomes:
+            if isinstance(outcome, Observation):
+                key = SET
+                for source, skew_ns in outcome.skew_ns.items():
+                    self.skews.setdefault(source, _numbers()).append(skew_ns)
+            elif isinstance(outcome, Drop):
+                key = outcome.key
+                self.details[key] = outcome.detail
+            else:
+                self.details[f'{outcome.stream}: {outcome.reason}'] = outcome.detail
+                continue
+            self.decided.setdefault(key, _numbers()).append(min(recorded_ns, _LATEST_NS))
+
+
+def record(bag: Bag, pipeline: Pipeline, progress: Callable[[int, int], None]) -> Recording:
+    """Push every message of the bag through the pipeline.
+
+    Raises:
+        BagError: when the bag ends in the middle.
+    """
+    recording = Recording({source: Track() for source in pipeline.sources})
+    total, recorded_ns = bag.message_count, 0
+    for number, (source, message, recorded_ns) in enumerate(bag.messages(), 1):
+        outcomes = pipeline.push(source, message)
+        recording.take_message(source, message, recorded_ns, outcomes)
+        recording.take_outcomes(outcomes, recorded_ns)
+        part = number * SAMPLES // (total + 1)
+        if part not in recording.samples and (one := next((o for o in outcomes if isinstance(o, Observation)), None)):
+            recording.samples[part] = Sample(one.images, dict(one.stamps_ns), recorded_ns)
+        progress(number, total)
+    recording.take_outcomes(pipeline.finish(), recorded_ns)
+    return recording
+
+
+def _problem(outcomes: Sequence[Outcome], source: str, stamp_ns: int) -> str | None:
+    """Why this very message is undecodable."""
+    for o in outcomes:
+        if not isinstance(o, Observation) and (o.stream, o.stamp_ns, o.reason) == (source, stamp_ns, Reason.UNDECODABLE):
+            return o.detail
+    return None
+
+
+def _finite_joints(message: Any) -> tuple[str, ...]:
+    """What a joint message brings when the pipeline found fault with it."""
+    if len(message.position) != len(message.name) or len(set(message.name)) != len(message.name):
+        return ()
+    return tuple(name for name, position in zip(message.name, message.position) if math.isfinite(position))
+
+
+def _content(message: Any) -> str:
+    if hasattr(message, 'format'):
+        return str(message.format)
+    return f'{message.encoding} {message.width}×{message.height}' if hasattr(message, 'encoding') else ''

@@ -15,10 +15,7 @@ from typing import Any
 import yaml
 
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.model.checkpoint import DESIGNS
-from fused_encoder_ros.model.engines import ENGINES, PRECISIONS
-from fused_encoder_ros.model.model import ModelOptions
-from fused_encoder_ros.model.packed_checkpoint import read_spec
+from fused_encoder_ros.options import DESIGNS, ENGINES, PRECISIONS, ModelOptions
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.sync import SyncOptions
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS, ObservationSpec
@@ -223,7 +220,11 @@ def _spec(checked: Mapping[str, Any], stated: Sequence[str]) -> ObservationSpec:
     fields: dict[str, Any] = {
         name: (tuple(v) or None) if isinstance(v := checked[name], list) else v for name in SPEC_PARAMETERS
     }
-    packed = read_spec(checked['checkpoint']) if checked['checkpoint'] else None
+    if not checked['checkpoint']:
+        return ObservationSpec(**fields)
+    from fused_encoder_ros.model.packed_checkpoint import read_spec  # and with it torch, which takes seconds
+
+    packed = read_spec(checked['checkpoint'])
     if packed is None:
         return ObservationSpec(**fields)
     for name in stated:

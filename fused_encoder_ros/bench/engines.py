@@ -13,9 +13,9 @@ from torch import nn
 from fused_encoder_ros.bench import routes
 from fused_encoder_ros.bench.measuring import describe_machine, interleaved, peak_gflops
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.model.checkpoint import SINGLE, THREE_STREAM
 from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
-from fused_encoder_ros.model.engines import ENGINES, PRECISIONS, Engine, choose_device, choose_engine, relative_error
+from fused_encoder_ros.model.engines import Engine, choose_device, choose_engine, relative_error
+from fused_encoder_ros.options import ENGINES, PRECISIONS, SINGLE, THREE_STREAM
 from fused_encoder_ros.spec import ObservationSpec
 
 GFLOP = {SINGLE: 0.660, THREE_STREAM: 1.778}

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.bench.measuring import describe_machine, interleaved, synchronise
-from fused_encoder_ros.model.checkpoint import SINGLE, THREE_STREAM
 from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.options import SINGLE, THREE_STREAM
 
 BATCH = 64
 _JOINTS, _ACTIONS, _LATENT, _HIDDEN = 16, 16, 32, 256

@@ -13,8 +13,8 @@ from torch import nn
 
 from fused_encoder_ros.bench.measuring import interleaved
 from fused_encoder_ros.model._torchvision import import_torchvision
-from fused_encoder_ros.model.checkpoint import SINGLE, THREE_STREAM
 from fused_encoder_ros.model.engines import Engine
+from fused_encoder_ros.options import SINGLE, THREE_STREAM
 from fused_encoder_ros.pipeline.images import ImageDecoder
 
 _WIDTH, _HEIGHT = 640, 480

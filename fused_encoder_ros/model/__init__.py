@@ -2,7 +2,8 @@
 
 from fused_encoder_ros.model.checkpoint import content_hash, load_encoder
 from fused_encoder_ros.model.encoder import ImageJointEncoder, ResNet18Encoder, ThreeStreamEncoder
-from fused_encoder_ros.model.model import Model, ModelOptions, load_model
+from fused_encoder_ros.model.model import Model, load_model
+from fused_encoder_ros.options import ModelOptions
 
 __all__ = [
     'ImageJointEncoder',

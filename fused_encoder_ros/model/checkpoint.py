@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from fused_encoder_ros.errors import CheckpointError
 from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.state_dict import read_state_dict
-
-SINGLE, THREE_STREAM = 'single', 'three_stream'
-DESIGNS = (SINGLE, THREE_STREAM)
+from fused_encoder_ros.options import SINGLE, THREE_STREAM
 
 # A key that only one design has, and the module whose width is the image feature's.
 _TELLTALE = {SINGLE: 'image_encoder.fc.weight', THREE_STREAM: 'left_wrist_encoder.fc.weight'}

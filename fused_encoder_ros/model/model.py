@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import CheckpointError, EngineError
-from fused_encoder_ros.model.checkpoint import SINGLE, Dimensions, content_hash, encoder_of, load_encoder, random_encoder
+from fused_encoder_ros.model.checkpoint import Dimensions, content_hash, encoder_of, load_encoder, random_encoder
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine, relative_error
 from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
+from fused_encoder_ros.options import SINGLE, ModelOptions
 from fused_encoder_ros.spec import ObservationSpec
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Which encoder to run, and where.
-
-    Attributes:
-        checkpoint: path of a state dict or a packed checkpoint; '' runs a random encoder.
-        design: 'auto', 'single' or 'three_stream'.
-        seed: seed of the random encoder.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        engine: one of `ENGINES`.
-        precision: 'fp32', 'fp16' or 'bf16'.
-        threads: CPU threads. The number changes the last bits of a feature, so it is never left to chance.
-    """
-
-    checkpoint: str = ''
-    design: str = 'auto'
-    seed: int = 0
-    device: str = 'auto'
-    engine: str = 'auto'
-    precision: str = 'fp32'
-    threads: int = 2
 
 
 class Model:

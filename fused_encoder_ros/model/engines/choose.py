@@ -12,9 +12,10 @@ from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineUnavail
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, PRECISIONS, Engine, Features, relative_error
+from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, Engine, Features, relative_error
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
+from fused_encoder_ros.options import ENGINES, PRECISIONS
 from fused_encoder_ros.spec import ObservationSpec
 
 
@@ -27,8 +28,6 @@ class _Kind:
     build: Callable[[Encoder, ObservationSpec, torch.device, str, int], Engine]
 
 
-# Fastest first: `auto` takes the first that runs. The order is that of benchmarks/results, not of a race at start, which would
-# give one robot different last bits from day to day.
 _KINDS = {
     'cuda_graph': _Kind(
         'cuda',
@@ -47,8 +46,6 @@ _KINDS = {
     ),
     'eager': _Kind('', ('fp32',), lambda encoder, spec, device, precision, threads: EagerEngine(encoder, spec, device)),
 }
-
-ENGINES = ('auto', *_KINDS)
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,8 @@ def _candidates(name: str, device: torch.device, precision: str) -> list[str]:
         raise ConfigError(
             f'engine: {name} runs on {needed}, but device is {device}; set engine to auto, or device to {needed}'
         )
-    here = {key: kind for key, kind in _KINDS.items() if kind.device in ('', device.type) and name in ('auto', key)}
+    asked = {key: _KINDS[key] for key in ENGINES[1:] if name in ('auto', key)}
+    here = {key: kind for key, kind in asked.items() if kind.device in ('', device.type)}
     able = [key for key, kind in here.items() if precision in kind.precisions]
     if not able:
         known = sorted({p for kind in here.values() for p in kind.precisions}, key=PRECISIONS.index)

@@ -20,8 +20,6 @@ Features = NDArray[np.float32]
 ERROR_BOUNDS = {'fp32': 1e-5, 'fp16': 1e-2, 'bf16': 5e-2}
 """Largest error that an engine may show against `eager` in float32, relative to the largest value of the features."""
 
-PRECISIONS = tuple(ERROR_BOUNDS)
-
 
 class Engine(Protocol):
     """What every engine offers."""

@@ -1,0 +1,76 @@
+"""What several commands share: exit codes, the node's parameters as options, a progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.spec import CAMERAS
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+
+
+def add_parameters(command: argparse.ArgumentParser) -> None:
+    """Add the options that set the node's parameters."""
+    command.add_argument('--config', type=Path, metavar='YAML', help="the node's parameter file")
+    command.add_argument(
+        '--topic',
+        action='append',
+        default=[],
+        metavar='SOURCE=TOPIC',
+        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat',
+    )
+    command.add_argument(
+        '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
+    )
+
+
+def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
+    """The parameters that those options set, by name. Raises ConfigError."""
+    import yaml
+
+    from fused_encoder_ros.settings import read_parameter_file
+
+    values = read_parameter_file(options.config) if options.config else {}
+    for assignment in options.set:
+        name, text = _split(assignment, '--set', 'NAME=VALUE')
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f'--set {assignment}: the value is not YAML: {error}') from error
+    for assignment in options.topic:
+        source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')
+        if source not in (*CAMERAS, JOINTS):
+            raise ConfigError(f'--topic {assignment}: {source!r} is no source; use one of {[*CAMERAS, JOINTS]}')
+        values[f'topics.{source}'] = topic
+    for name in ('checkpoint', 'device'):
+        if getattr(options, name, None) is not None:
+            values[name] = getattr(options, name)
+    return values
+
+
+def _split(assignment: str, option: str, form: str) -> tuple[str, str]:
+    name, separator, value = assignment.partition('=')
+    if not separator:
+        raise ConfigError(f'{option} {assignment}: write it as {form}')
+    return name, value
+
+
+@contextmanager
+def progress_bar(bag: Path) -> Iterator[Callable[[int, int], None]]:
+    """A bar of a bag's messages on a terminal; yields what moves it: done, total."""
+    from tqdm import tqdm
+
+    with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress

@@ -18,6 +18,13 @@ from fused_encoder_ros.pipeline.data import JointSample, stamp_to_ns
 from fused_encoder_ros.pipeline.history import NEVER, History
 
 
+class _Layout(NamedTuple):
+    """Where the spec's joints stand in messages with the same names, and which of them such messages lack."""
+
+    order: NDArray[np.intp]
+    absent: NDArray[np.intp]
+
+
 class JointReader:
     """Reads `sensor_msgs/JointState`-like messages into the spec's joint order.
 
@@ -31,7 +38,7 @@ class JointReader:
         self._index = {name: i for i, name in enumerate(joint_names)}
         self.unknown: list[str] = []
         # Publishers repeat the same list of names, so its lookup is done once.
-        self._layouts: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
 
     def read(self, message: Any) -> JointSample:
         """Read one message; that it brings none of the spec's joints is no fault.
@@ -40,30 +47,33 @@ class JointReader:
             DecodeError: when the message is malformed.
         """
         names = tuple(message.name)
-        source, target = self._layout(names)
-        positions = np.full(len(self._index), np.nan)
-        if not source:
-            return JointSample(stamp_to_ns(message.header.stamp), positions)
+        layout = self._layout(names)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if len(layout.absent) == len(self._index):
+            return JointSample(stamp_ns, np.full(len(self._index), np.nan))
         if len(message.position) != len(names):
             raise DecodeError(
                 f'{len(names)} names but {len(message.position)} positions: the publisher sends no usable positions'
             )
-        positions[target] = np.asarray(message.position, np.float64)[source]
-        positions[~np.isfinite(positions)] = np.nan
-        return JointSample(stamp_to_ns(message.header.stamp), positions)
+        positions = np.asarray(message.position, np.float64)[layout.order]
+        if not math.isfinite(sum(positions.tolist())):  # the quick way to see that each is, in nearly every message
+            positions[~np.isfinite(positions)] = np.nan
+        positions[layout.absent] = np.nan
+        return JointSample(stamp_ns, positions)
 
     def not_finite(self, message: Any) -> list[str]:
         """Names of the spec's joints whose position in this message is NaN or infinite."""
         return [n for n, p in zip(message.name, message.position) if n in self._index and not math.isfinite(p)]
 
-    def _layout(self, names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    def _layout(self, names: tuple[str, ...]) -> _Layout:
         layout = self._layouts.get(names)
         if layout is None:
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise DecodeError(f'joint {twice!r} is named twice in one message')
-            source = [i for i, name in enumerate(names) if name in self._index]
-            layout = source, [self._index[names[i]] for i in source]
+            place = {name: i for i, name in enumerate(names)}
+            order = np.array([place.get(name, 0) for name in self._index], np.intp)
+            layout = _Layout(order, np.array([i for name, i in self._index.items() if name not in place], np.intp))
             self.unknown += [n for n in names if n not in self._index and n not in self.unknown][: 16 - len(self.unknown)]
             if len(self._layouts) < 64:  # a publisher that never repeats itself must not fill the memory
                 self._layouts[names] = layout

@@ -136,7 +136,10 @@ class Oracle:
         lost = sorted(m.stamp_ns for m in self.waiting if m.stamp_ns >= to_ns)
         self.waiting = [m for m in self.waiting if m.stamp_ns < to_ns]
         self.anchors = [anchor_ns for anchor_ns in self.anchors if anchor_ns < to_ns]
-        self.decided = [decided_ns for decided_ns in self.decided if decided_ns < to_ns]
+        if any(decided_ns >= to_ns for decided_ns in self.decided):
+            # The old time had sets already: the new one begins without a past.
+            self.decided = []
+            self.anchors = [m.stamp_ns for m in self.waiting]
         return [Verdict('drop', stamp_ns, 'clock_jump', self.options.anchor) for stamp_ns in lost]
 
     def _decidable(self, stamp_ns: int) -> bool:

@@ -26,8 +26,8 @@ MAX_FRAMES = 256
 MAX_JOINT_SAMPLES = 4096
 """Samples kept of one joint, whatever the stamps say."""
 
-
 MATCHES = ('nearest', 'soonest')
+"""What an anchor may wait for; `SyncOptions` says what each means."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import yaml
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.options import DESIGNS, ENGINES, PRECISIONS, ModelOptions
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.pipeline.sync import SyncOptions
+from fused_encoder_ros.pipeline.sync import MATCHES, SyncOptions
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS, ObservationSpec
 
 NODE_NAME = 'fused_encoder'
@@ -144,6 +144,12 @@ PARAMETERS = (
         choices=('', 'rgb', 'bgr'),
     ),
     Parameter('anchor', 'global', 'the camera whose every frame asks for a set', choices=CAMERAS),
+    Parameter(
+        'match',
+        'nearest',
+        'nearest waits for the frame after the anchor; soonest takes what has come once it is within the limits',
+        choices=MATCHES,
+    ),
     Parameter('tolerance_ms', 20.0, 'largest skew of a follower camera to the anchor', 0.0, 10000.0),
     Parameter(
         'camera_period_ms',
@@ -203,6 +209,7 @@ class Settings:
         spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values])
         sync = SyncOptions(
             anchor=checked['anchor'],
+            match=checked['match'],
             tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
             camera_period_ns=nanoseconds('camera_period_ms', 1_000_000),
             max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),

@@ -6,14 +6,16 @@ robot had. Every anchor frame ends as exactly one Observation or one Drop.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.history import NEVER, History
 from fused_encoder_ros.pipeline.joints import JointBuffer
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -23,13 +25,25 @@ MAX_FRAMES = 256
 MAX_JOINT_SAMPLES = 4096
 """Samples kept of one joint, whatever the stamps say."""
 
+MATCHES = ('nearest', 'soonest')
+"""What an anchor may wait for; `SyncOptions` says what each means."""
+
 
 @dataclass(frozen=True)
 class SyncOptions:
     """How sets are matched. All times are differences of stamps, nanoseconds.
 
+    `match` says what an anchor waits for. With 'nearest' it waits until no better frame and no better joint sample can
+    come: the next frame of each follower, and a sample of each joint at or after the anchor's stamp. With 'soonest' it
+    takes the nearest of what has come as soon as that is within the limits: of each follower a frame within
+    `tolerance_ns`, of each joint the interpolated position if samples lie around the stamp, else the last one before
+    it, held, if within `joint_max_age_ns`. Neither extrapolates. Under 'soonest' the skew is larger, and the sets
+    depend on which topic's message came first, so that a bag gives the robot's sets only if it holds the messages in
+    the order in which the node had them.
+
     Attributes:
         anchor: the camera whose every frame asks for a set.
+        match: one of `MATCHES`.
         tolerance_ns: a follower frame further than this from the anchor's stamp is no match.
         camera_period_ns: declared frame period of the followers; an earlier frame within half of it is taken without
             waiting for the next. 0 always waits for the next.
@@ -40,6 +54,7 @@ class SyncOptions:
     """
 
     anchor: str = 'global'
+    match: str = 'nearest'
     tolerance_ns: int = 20_000_000
     camera_period_ns: int = 0
     max_wait_ns: int = 200_000_000
@@ -47,6 +62,8 @@ class SyncOptions:
     horizon_ns: int = 1_000_000_000
 
     def __post_init__(self) -> None:
+        if self.match not in MATCHES:
+            raise ConfigError(f'match: {self.match!r} is unknown; use one of {list(MATCHES)}')
         needed = max(self.tolerance_ns, self.joint_max_age_ns, self.max_wait_ns)
         if self.horizon_ns < needed:
             raise ConfigError(
@@ -55,57 +72,32 @@ class SyncOptions:
             )
 
 
-class _FrameBuffer:
-    """The recent frames of one follower camera, sorted by stamp."""
+class _FrameBuffer(History[Frame]):
+    """The recent frames of one follower camera."""
 
     def __init__(self, options: SyncOptions) -> None:
+        super().__init__(options.horizon_ns, MAX_FRAMES)
         self._options = options
-        self._stamps: list[int] = []
-        self._frames: dict[int, Frame] = {}
-
-    def __len__(self) -> int:
-        return len(self._stamps)
-
-    def clear(self) -> None:
-        self._stamps.clear()
-        self._frames.clear()
-
-    def add(self, frame: Frame) -> None:
-        horizon_ns = self._options.horizon_ns
-        if self._stamps and frame.stamp_ns < self._stamps[-1] - horizon_ns:
-            self.clear()  # this camera's clock jumped
-        if frame.stamp_ns not in self._frames:
-            insort(self._stamps, frame.stamp_ns)
-        self._frames[frame.stamp_ns] = frame
-        stale = max(bisect_left(self._stamps, self._stamps[-1] - horizon_ns), len(self._stamps) - MAX_FRAMES)
-        self._remove(slice(0, stale))
-
-    def clear_if_after(self, stamp_ns: int) -> None:
-        if self._stamps and self._stamps[-1] > stamp_ns:
-            self.clear()
-
-    def _remove(self, part: slice) -> None:
-        for stamp in self._stamps[part]:
-            del self._frames[stamp]
-        del self._stamps[part]
 
     def nearest(self, stamp_ns: int) -> Frame | None:
         """The frame nearest to the stamp, however far; of two equally near, the earlier."""
-        at = bisect_left(self._stamps, stamp_ns)
-        around = self._stamps[max(at - 1, 0) : at + 1]
-        return self._frames[min(around, key=lambda stamp: abs(stamp - stamp_ns))] if around else None
+        at = bisect_left(self.stamps_ns, stamp_ns)
+        around = self.items[max(at - 1, 0) : at + 1]
+        return min(around, key=lambda frame: abs(frame.stamp_ns - stamp_ns), default=None)
 
     def begins_after(self, stamp_ns: int) -> bool:
         """Whether even the oldest frame kept is later than the stamp."""
-        return bool(self._stamps) and self._stamps[0] > stamp_ns
+        return bool(self.stamps_ns) and self.stamps_ns[0] > stamp_ns
 
-    def is_final(self, stamp_ns: int) -> bool:
-        """Whether no frame still to come, of a stream in order, can be nearer to the stamp."""
-        if self._stamps and self._stamps[-1] >= stamp_ns:
+    def is_settled(self, stamp_ns: int) -> bool:
+        """Whether the frame for a stamp need not be waited for: none better can come, or a good one is enough."""
+        if self.reaches(stamp_ns):
             return True
-        before = bisect_right(self._stamps, stamp_ns)
-        period_ns = self._options.camera_period_ns
-        return before > 0 and 2 * (stamp_ns - self._stamps[before - 1]) <= period_ns
+        if not self.stamps_ns:
+            return False
+        age_ns = stamp_ns - self.stamps_ns[-1]
+        good_enough = self._options.match == 'soonest' and age_ns <= self._options.tolerance_ns
+        return good_enough or 2 * age_ns <= self._options.camera_period_ns
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,8 @@ class Synchroniser:
         self._pending: deque[Frame] = deque()
         self._followers = {name: _FrameBuffer(options) for name in spec.cameras if name != options.anchor}
         self._joints = JointBuffer(spec.joint_names, options.horizon_ns, options.joint_max_age_ns, MAX_JOINT_SAMPLES)
-        self._start_afresh()
+        self._last_decided_ns = -1
+        self._jump: _Jump | None = None
 
     @property
     def pending(self) -> int:
@@ -150,6 +143,15 @@ class Synchroniser:
         """Number of frames and joint positions held."""
         return len(self._pending) + sum(map(len, self._followers.values())) + len(self._joints)
 
+    @property
+    def _asked_ns(self) -> int:
+        """The earliest stamp that still waits for its set."""
+        return self._pending[0].stamp_ns if self._pending else NEVER
+
+    @property
+    def _newest_anchor_ns(self) -> int:
+        return self._pending[-1].stamp_ns if self._pending else self._last_decided_ns
+
     def push_frame(self, camera: str, frame: Frame) -> list[Outcome]:
         """Take a frame of one of the spec's cameras."""
         if camera == self._options.anchor:
@@ -157,14 +159,14 @@ class Synchroniser:
         else:
             outcomes = self._bad_stamp(camera, frame.stamp_ns)
             if not outcomes:
-                self._followers[camera].add(frame)
+                self._followers[camera].add(frame.stamp_ns, frame, self._asked_ns)
         return outcomes + self._decide()
 
     def push_joints(self, sample: JointSample) -> list[Outcome]:
         """Take a joint sample."""
         outcomes = self._bad_stamp(JOINTS, sample.stamp_ns)
         if not outcomes:
-            self._joints.add(sample)
+            self._joints.add(sample, self._asked_ns)
         return outcomes + self._decide()
 
     def flush(self, reason: Reason, detail: str = '') -> list[Outcome]:
@@ -174,14 +176,9 @@ class Synchroniser:
         for buffer in self._followers.values():
             buffer.clear()
         self._joints.clear()
-        self._start_afresh()
-        return drops
-
-    def _start_afresh(self, jump: _Jump | None = None) -> None:
         self._last_decided_ns = -1
-        self._newest_anchor_ns = -1
-        self._previous_anchor_ns = -1
-        self._jump = jump
+        self._jump = None
+        return drops
 
     def _bad_stamp(self, source: str, stamp_ns: int) -> list[Outcome]:
         if stamp_ns <= 0:
@@ -223,9 +220,6 @@ class Synchroniser:
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
             detail = 'the stamp is that of an earlier frame: a duplicate'
             return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
-        _, self._previous_anchor_ns, self._newest_anchor_ns = sorted(
-            (self._previous_anchor_ns, self._newest_anchor_ns, frame.stamp_ns)
-        )
         at = len(self._pending)
         while at and self._pending[at - 1].stamp_ns > frame.stamp_ns:
             at -= 1
@@ -236,31 +230,38 @@ class Synchroniser:
         """The anchor's clock jumped back to a stamp: let the old time go, of every stream."""
         distance_s = (self._newest_anchor_ns - stamp_ns) / 1e9
         detail = f'the clock of {self._options.anchor} jumped back by {distance_s:.1f} s'
-        drops: list[Outcome] = [
-            Drop(frame.stamp_ns, self._options.anchor, Reason.CLOCK_JUMP, detail) for frame in self._pending
-        ]
-        self._pending.clear()
-        jump = _Jump(self._newest_anchor_ns, stamp_ns)
-        self._start_afresh(jump)
+        old = [frame for frame in self._pending if frame.stamp_ns >= stamp_ns]
+        self._jump = jump = _Jump(self._newest_anchor_ns, stamp_ns)
+        # What lies before the new stamp is of the new time: one wild stamp ahead of it takes nothing along.
+        self._pending = deque(frame for frame in self._pending if frame.stamp_ns < stamp_ns)
+        if self._last_decided_ns >= stamp_ns:
+            self._last_decided_ns = -1
         for buffer in self._followers.values():
             buffer.clear_if_after(stamp_ns + jump.half_ns)
         self._joints.clear_if_after(stamp_ns + jump.half_ns)
-        return drops
+        return [Drop(frame.stamp_ns, self._options.anchor, Reason.CLOCK_JUMP, detail) for frame in old]
 
     def _decide(self) -> list[Outcome]:
         """Decide the oldest anchors, as far as that can be done in order."""
         outcomes: list[Outcome] = []
         while self._pending:
             stamp_ns = self._pending[0].stamp_ns
-            complete = self._joints.reaches(stamp_ns) and all(buffer.is_final(stamp_ns) for buffer in self._followers.values())
-            # By the newest but one: a single stamp ahead of its time must not hurry the others.
-            waited_ns = self._previous_anchor_ns - stamp_ns
-            overdue = waited_ns >= self._options.max_wait_ns or len(self._pending) > MAX_FRAMES
-            if not (complete or overdue):
+            if not (self._is_complete(stamp_ns) or self._is_overdue(stamp_ns)):
                 break
             self._last_decided_ns = stamp_ns
             outcomes.append(self._match(self._pending.popleft()))
         return outcomes
+
+    def _is_complete(self, stamp_ns: int) -> bool:
+        joints = self._joints.is_settled(stamp_ns, may_hold=self._options.match == 'soonest')
+        return joints and all(buffer.is_settled(stamp_ns) for buffer in self._followers.values())
+
+    def _is_overdue(self, stamp_ns: int) -> bool:
+        if len(self._pending) < 3:
+            return False
+        # By the newest but one: a single stamp ahead of its time must not hurry the others.
+        waited_ns = self._pending[-2].stamp_ns - stamp_ns
+        return waited_ns >= self._options.max_wait_ns or len(self._pending) > MAX_FRAMES
 
     def _match(self, anchor: Frame) -> Outcome:
         stamp_ns = anchor.stamp_ns
@@ -289,7 +290,7 @@ class Synchroniser:
         stamps = {name: frames[name].stamp_ns for name in self._spec.cameras}
         return Observation(
             stamp_ns=stamp_ns,
-            images=np.concatenate([frames[name].pixels for name in self._spec.cameras], axis=2),
+            images=np.asarray(cv2.merge([frames[name].pixels for name in self._spec.cameras]), np.uint8),
             joints=self._spec.standardise(positions),
             joint_positions=positions,
             stamps_ns={**stamps, JOINTS: joints_ns},

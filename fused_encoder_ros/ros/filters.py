@@ -81,10 +81,19 @@ class ObservationFilter(SimpleFilter):
         return self.signal(self.pipeline.push(source, message))
 
     def signal(self, outcomes: list[Outcome]) -> list[Outcome]:
-        """Hand outcomes to the callbacks."""
+        """Hand outcomes to the callbacks; what one of them raises is raised again once all outcomes are handed over."""
+        faults: list[Exception] = []
         for outcome in outcomes:
-            for callback in self._outcome_callbacks:
-                callback(outcome)
-            if isinstance(outcome, Observation):
-                self.signalMessage(outcome)
+            try:
+                self._hand_over(outcome)
+            except Exception as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
         return outcomes
+
+    def _hand_over(self, outcome: Outcome) -> None:
+        for callback in self._outcome_callbacks:
+            callback(outcome)
+        if isinstance(outcome, Observation):
+            self.signalMessage(outcome)

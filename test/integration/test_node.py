@@ -463,3 +463,31 @@ def test_the_synchroniser_is_a_message_filter() -> None:
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown(context=context)
+
+
+def test_a_fault_in_a_callback_costs_no_other_set() -> None:
+    """Two sets that one message completes: the callback fails on the first and still gets the second, and later ones."""
+    from fused_encoder_ros.pipeline.data import Observation
+    from fused_encoder_ros.pipeline.pipeline import Pipeline
+    from fused_encoder_ros.pipeline.sync import SyncOptions
+    from fused_encoder_ros.ros.filters import ObservationFilter, SimpleFilter
+    from fused_encoder_ros.spec import ObservationSpec
+
+    inputs = {source: SimpleFilter() for source in (*CAMERAS, 'joint_states')}
+    seen: list[int] = []
+
+    def on_observation(observation: Observation) -> None:
+        seen.append((observation.stamp_ns - T0) // 10**6)
+        if len(seen) == 1:
+            raise RuntimeError('a fault in the callback')
+
+    ObservationFilter(Pipeline(ObservationSpec(), SyncOptions()), inputs).registerCallback(on_observation)
+    inputs['joint_states'].signalMessage(joint_state(1))
+    for ms in (5, 38, 71):
+        for camera in CAMERAS:
+            inputs[camera].signalMessage(image(ms))
+    with pytest.raises(RuntimeError, match='a fault in the callback'):
+        inputs['joint_states'].signalMessage(joint_state(40))
+    assert seen == [5, 38]
+    inputs['joint_states'].signalMessage(joint_state(72))
+    assert seen == [5, 38, 71]

@@ -101,7 +101,7 @@ def test_publishers_may_each_bring_some_joints() -> None:
     answer = joints.at(SECOND + 52 * MS)
     assert not isinstance(answer, list)
     np.testing.assert_allclose(answer[0], [52, 104, 156])
-    assert joints.reaches(SECOND + 90 * MS) and not joints.reaches(SECOND + 96 * MS)
+    assert joints.is_settled(SECOND + 90 * MS) and not joints.is_settled(SECOND + 96 * MS)
 
 
 def test_a_silent_joint_is_named() -> None:

@@ -73,6 +73,28 @@ def test_declared_period_saves_the_wait() -> None:
     assert outcomes[0].skew_ns[LEFT] == -10 * MS
 
 
+def test_soonest_takes_what_has_come() -> None:
+    """The frames here are within the tolerance, and the joints may be held: nothing is waited for."""
+    sync = Synchroniser(SPEC, SyncOptions(match='soonest', tolerance_ns=20 * MS))
+    for source, ms in ((LEFT, 85), (RIGHT, 70), (RIGHT, 102), (JOINTS, 95)):
+        assert push(sync, source, ms) == []
+    (observation,) = push(sync, ANCHOR, 100)
+    assert isinstance(observation, Observation)
+    assert observation.skew_ns == {LEFT: -15 * MS, RIGHT: 2 * MS, ANCHOR: 0, JOINTS: -5 * MS}
+    assert observation.joint_positions[0] == (T0 + 95 * MS) / 1e9
+
+
+def test_soonest_waits_for_what_is_missing() -> None:
+    sync = Synchroniser(SPEC, SyncOptions(match='soonest', tolerance_ns=20 * MS))
+    for source, ms in ((LEFT, 79), (RIGHT, 100), (JOINTS, 90), (JOINTS, 110), (ANCHOR, 100)):
+        assert push(sync, source, ms) == []
+    (observation,) = push(sync, LEFT, 112)
+    assert isinstance(observation, Observation) and observation.skew_ns[LEFT] == 12 * MS
+    assert push(sync, ANCHOR, 133) == [] and push(sync, LEFT, 160) == []
+    (drop,) = push(sync, RIGHT, 134)
+    assert isinstance(drop, Drop) and drop.key == 'no_match:left_wrist'
+
+
 def test_zero_stamps_are_named() -> None:
     sync = Synchroniser(SPEC, SyncOptions())
     (drop,) = sync.push_frame(ANCHOR, frame(0))
@@ -198,6 +220,51 @@ def test_no_set_pairs_two_times_when_the_clock_is_set_back(
         true_times = [*(high * 65536 + middle * 256 + low), observation.joint_positions[0]]
         assert max(true_times) - min(true_times) <= 50, true_times
     assert len(sets) >= 135  # of 151
+
+
+def test_an_anchor_stamp_ahead_of_its_time_takes_no_other_along() -> None:
+    sync = Synchroniser(SPEC, SyncOptions())
+    stream(sync, 0, 20)
+    before = push(sync, ANCHOR, 395) + push(sync, ANCHOR, 3_600_000)
+    after = push(sync, ANCHOR, 423)
+    ended = [(o.stamp_ns - T0, o.reason) for o in before + after if isinstance(o, Drop)]
+    assert ended == [(3_600_000 * MS, Reason.CLOCK_JUMP)]
+    (again,) = push(sync, ANCHOR, 3)  # a duplicate of a frame that has had its set
+    assert isinstance(again, Drop) and again.reason is Reason.BAD_STAMP
+    stamps = [o.stamp_ns - T0 for o in stream(sync, 440, 20) if isinstance(o, Observation)]
+    assert stamps == [ms * MS for ms in (383, 395, 423, *range(443, 823, 20))]
+
+
+def test_a_long_silence_of_everything_takes_no_set_away() -> None:
+    """The frames that an anchor waits to be sure of are kept however much later the next ones come."""
+    sync = Synchroniser(SPEC, SyncOptions())
+    for source, ms in ((LEFT, 98), (RIGHT, 99), (JOINTS, 90), (ANCHOR, 100), (JOINTS, 110), (LEFT, 9000)):
+        assert push(sync, source, ms) == []
+    (observation,) = push(sync, RIGHT, 9001)
+    assert isinstance(observation, Observation) and observation.skew_ns[LEFT] == -2 * MS
+
+
+def test_the_joints_of_a_publisher_that_stops_are_named() -> None:
+    """Two arms and the grippers, each with its own publisher and rate; the grippers' stops after a second."""
+    names = ('left_joint', 'left_gripper', 'right_joint', 'right_gripper')
+    sync = Synchroniser(ObservationSpec(image_size=8, joint_names=names), SyncOptions())
+    outcomes: list[Outcome] = []
+    for ms in range(2000):
+        for joints, period_ms in (((0,), 2), ((2,), 5), ((1, 3), 20)):
+            if ms % period_ms == 0 and (ms < 1000 or 1 not in joints):
+                positions = np.array([ms if joint in joints else np.nan for joint in range(4)])
+                outcomes += sync.push_joints(JointSample(T0 + ms * MS, positions))
+        if ms % 33 == 7:
+            for camera in SPEC.cameras:
+                outcomes += sync.push_frame(camera, frame(T0 + ms * MS))
+    sets = [o for o in outcomes if isinstance(o, Observation)]
+    drops = [o for o in outcomes if isinstance(o, Drop)]
+    assert len(sets) >= 32 and len(drops) >= 20
+    for observation in sets:
+        at_ms = (observation.stamp_ns - T0) / MS
+        expected = [at_ms, min(at_ms, 980.0), at_ms, min(at_ms, 980.0)]
+        np.testing.assert_allclose(observation.joint_positions, expected, atol=1e-9)
+    assert {drop.detail.rpartition(': ')[2] for drop in drops} == {'left_gripper, right_gripper'}
 
 
 def test_one_stream_that_jumps_for_good_is_not_waited_for_silently() -> None:

@@ -1,0 +1,77 @@
+"""What came lately from one stream, sorted by stamp and bounded."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left
+from typing import Generic, TypeVar
+
+T = TypeVar('T')
+
+NEVER = sys.maxsize
+"""A stamp later than every stamp."""
+
+
+class History(Generic[T]):
+    """The recent items of one stream, sorted by stamp; of two with one stamp the later to come stays.
+
+    An item more than a horizon before the newest means that the stream's clock jumped: the history begins again.
+
+    Args:
+        horizon_ns: how long items are kept.
+        limit: most items kept, whatever the stamps say.
+    """
+
+    def __init__(self, horizon_ns: int, limit: int) -> None:
+        self._horizon_ns = horizon_ns
+        self._limit = limit
+        self.stamps_ns: list[int] = []
+        self.items: list[T] = []
+
+    def __len__(self) -> int:
+        return len(self.stamps_ns)
+
+    def add(self, stamp_ns: int, item: T, asked_ns: int = NEVER) -> None:
+        """Insert an item, then forget those a horizon older than both the newest and `asked_ns`.
+
+        Args:
+            asked_ns: the earliest stamp that somebody still waits to have answered. A stall or a step of the clock
+                must not take away what it needs.
+        """
+        stamps = self.stamps_ns
+        if stamps and stamp_ns < stamps[-1] - self._horizon_ns:
+            self.clear()
+        if not stamps or stamp_ns > stamps[-1]:
+            stamps.append(stamp_ns)
+            self.items.append(item)
+        else:
+            at = bisect_left(stamps, stamp_ns)
+            if stamps[at] == stamp_ns:
+                self.items[at] = item
+            else:
+                stamps.insert(at, stamp_ns)
+                self.items.insert(at, item)
+        oldest_ns = min(stamps[-1], asked_ns) - self._horizon_ns
+        if stamps[0] < oldest_ns or len(stamps) > self._limit:
+            stale = max(bisect_left(stamps, oldest_ns), len(stamps) - self._limit)
+            del stamps[:stale], self.items[:stale]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.stamps_ns.clear()
+        self.items.clear()
+
+    def clear_if_after(self, stamp_ns: int) -> None:
+        """Forget everything if the newest item is later than the stamp."""
+        if self.stamps_ns and self.stamps_ns[-1] > stamp_ns:
+            self.clear()
+
+    def reaches(self, stamp_ns: int) -> bool:
+        """Whether an item at or after the stamp has come."""
+        return bool(self.stamps_ns) and self.stamps_ns[-1] >= stamp_ns
+
+    def copy(self) -> History[T]:
+        """A history of the same items that goes its own way."""
+        twin: History[T] = History(self._horizon_ns, self._limit)
+        twin.stamps_ns, twin.items = self.stamps_ns[:], self.items[:]
+        return twin

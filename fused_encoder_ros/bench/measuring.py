@@ -13,29 +13,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-# Larger than the caches that a set's weights could wait in.
-_SWEEP_BYTES = 64 * 2**20
+_sweep = np.zeros(64 * 2**20, np.uint8)  # not touched, and so not there, before it is used
 
 
-def interleaved(
-    subjects: Mapping[str, Callable[[], object]], rounds: int, *, pace_s: float = 0.0
-) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds of each subject in each round.
+def sweep_caches() -> None:
+    """Drive a set's weights out of the caches, as other work on a robot does between two sets."""
+    np.add(_sweep, 1, out=_sweep)
 
-    Each is called once before it is timed. With `pace_s` it is not: the caches are swept and the machine rests for so long, as
-    between the sets of a camera.
-    """
+
+def interleaved(subjects: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of each subject in each round; each is called once before it is timed."""
     for call in subjects.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in subjects}
-    sweep = np.zeros(_SWEEP_BYTES if pace_s else 0, np.uint8)
     for _ in range(rounds):
         for name, call in subjects.items():
-            if pace_s:
-                sweep += 1
-                time.sleep(pace_s)
-            else:
-                call()
+            call()
             start = time.perf_counter()
             call()
             times[name].append((time.perf_counter() - start) * 1e3)

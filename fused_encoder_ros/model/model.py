@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -118,6 +119,13 @@ def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
         CheckpointError: when the checkpoint cannot be used with this spec, or does not give its golden feature here.
         ConfigError: when the device or engine cannot be used.
     """
+    # On a thread that ends with it. torch starts helpers for each thread that computes; those of a loading thread would stay
+    # and, with the encoding thread's, outnumber the cores, where OpenMP no longer lets them wait actively: half the speed.
+    with ThreadPoolExecutor(max_workers=1) as loader:
+        return loader.submit(_load, options, spec).result()
+
+
+def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
     device = choose_device(options.device)
     packed = read_packed(options.checkpoint) if options.checkpoint else None
     encoder = _encoder(options, packed, len(spec.joint_names))

@@ -100,6 +100,11 @@ def choose_engine(
     raise ConfigError(f'engine: {name} in {precision} cannot run here: {"; ".join(refused)}; {fix}')
 
 
+def can_run(name: str, device: str, precision: str) -> bool:
+    """Whether an engine is made for a device, as 'cpu' or 'cuda:0', and a precision; it may still be missing there."""
+    return _KINDS[name].device in ('', torch.device(device).type) and precision in _KINDS[name].precisions
+
+
 def _candidates(name: str, device: torch.device, precision: str) -> list[str]:
     if name != 'auto' and _KINDS[name].device not in ('', device.type):
         needed = _KINDS[name].device

@@ -86,6 +86,7 @@ def _listen(node: subprocess.Popen[bytes], rig: subprocess.Popen[bytes]) -> dict
     (first_s, first_cpu), (last_s, last_cpu) = cpu[0], cpu[-1]
     return {
         'sets': len(sets),
+        'drops': len(reports) - len(sets),
         'cpu_percent_of_a_core': 100 * (last_cpu - first_cpu) / (last_s - first_s),
         **{f'{k}, ms': dict(zip(('p50', 'p95', 'p99'), np.percentile(v, [50, 95, 99]).tolist())) for k, v in values.items()},
     }

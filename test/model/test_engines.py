@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -188,3 +189,19 @@ def test_damaged_weights_are_refused() -> None:
 def test_what_an_engine_cannot_do_is_named(engine: str, precision: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         choose_engine(trained(ImageJointEncoder), SPEC, CPU, engine, precision, 2)
+
+
+@pytest.mark.parametrize('engine', ['eager', 'packed'])
+def test_loading_leaves_no_threads_behind(engine: str) -> None:
+    """They would fight with the encoding thread's for the cores."""
+    code = f"""
+import os
+from fused_encoder_ros.model import ModelOptions, load_model
+from fused_encoder_ros.spec import ObservationSpec
+before = len(os.listdir('/proc/self/task'))
+load_model(ModelOptions(device='cpu', engine={engine!r}, threads=2), ObservationSpec())
+after = len(os.listdir('/proc/self/task'))
+assert after == before, (before, after)
+"""
+    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -6,13 +6,12 @@ Heavy imports stand in the functions that need them: torch takes seconds, and he
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.commands import bench, checkpoints, encode, rig, sync_report
-from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED
+from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
 _COMMANDS = (encode, sync_report, checkpoints, bench, rig)
@@ -21,8 +20,7 @@ _COMMANDS = (encode, sync_report, checkpoints, bench, rig)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 done, 2 bad usage or input, 1 otherwise."""
     options = _parser().parse_args(arguments)
-    # As an interrupt, so that unfinished output is cleared away: batch systems send it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_signals()
     try:
         return int(options.run(options))
     except FusedEncoderError as error:

@@ -85,11 +85,10 @@ def load_encoder(path: str | os.PathLike[str], design: str = 'auto') -> Encoder:
 def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto') -> Encoder:
     """The encoder of a state dict; see `load_encoder`. `source` names the file in errors."""
     dimensions = read_dimensions(state, source)
-    if design not in ('auto', dimensions.design):
-        raise CheckpointError(
-            f'checkpoint: {source} holds the {dimensions.design} design, but design is {design}; '
-            f'set design to auto or {dimensions.design}, or give the other checkpoint'
-        )
+    check_design(dimensions, design, source)
+    for name, tensor in state.items():
+        if not tensor.is_floating_point() and not name.endswith('num_batches_tracked'):
+            raise CheckpointError(f'checkpoint: {source} holds {name} as {tensor.dtype}; save it in floating point')
     with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten must not disturb the caller's
         encoder = build_encoder(dimensions)
     try:
@@ -97,6 +96,15 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto') -
     except RuntimeError as error:
         raise CheckpointError(f'checkpoint: {source} does not fit the {dimensions.design} design: {error}') from error
     return encoder.eval()
+
+
+def check_design(dimensions: Dimensions, design: str, source: str) -> None:
+    """Raises CheckpointError when `design` is neither 'auto' nor that of the dimensions."""
+    if design not in ('auto', dimensions.design):
+        raise CheckpointError(
+            f'checkpoint: {source} holds the {dimensions.design} design, but design is {design}; '
+            f'set design to auto or {dimensions.design}, or give the other checkpoint'
+        )
 
 
 def random_encoder(dimensions: Dimensions, seed: int) -> Encoder:
@@ -116,5 +124,5 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

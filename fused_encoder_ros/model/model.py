@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import CheckpointError, EngineError
-from fused_encoder_ros.model.checkpoint import Dimensions, content_hash, encoder_of, load_encoder, random_encoder
+from fused_encoder_ros.model.checkpoint import Dimensions, check_design, content_hash, load_encoder, random_encoder
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine, relative_error
 from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
@@ -83,6 +83,9 @@ class Model:
         """
         if torch.get_num_threads() != self.threads:  # torch keeps the number for each calling thread
             torch.set_num_threads(self.threads)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(axis=1))
+        if not finite.all():
+            joints = np.where(finite[:, np.newaxis], joints, np.float32(0))
         try:
             features = self.engine.encode(images, joints)
         except torch.OutOfMemoryError as error:
@@ -93,7 +96,7 @@ class Model:
             text = ' '.join(str(error).split())  # OpenVINO's are many lines
             raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {text}') from error
         # oneDNN's ReLU turns NaN into 0, and the feature would look sound.
-        features[~np.isfinite(joints).all(axis=1)] = np.nan
+        features[~finite] = np.nan
         return features
 
     def rebuild(self) -> None:
@@ -149,7 +152,8 @@ def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
 
 def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, joint_dim: int) -> Encoder:
     if packed is not None:
-        return encoder_of(packed.encoder.state_dict(), options.checkpoint, options.design)
+        check_design(packed.dimensions, options.design, options.checkpoint)
+        return packed.encoder
     if options.checkpoint:
         return load_encoder(options.checkpoint, options.design)
     design = SINGLE if options.design == 'auto' else options.design
@@ -158,7 +162,7 @@ def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, joint_dim: 
 
 
 def _check_golden(packed: PackedCheckpoint, choice: Choice, path: str) -> None:
-    """The one proof that this machine gives the numbers of the one where the checkpoint was packed."""
+    """Whether the engine here gives the numbers of the machine where it was packed, from pixels at the encoder's size on."""
     golden, engine = packed.golden, choice.engine
     feature = engine.encode(golden.images, packed.spec.standardise(golden.joint_positions))
     error, bound = relative_error(feature, golden.feature), ERROR_BOUNDS[engine.precision]

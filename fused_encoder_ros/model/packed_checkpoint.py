@@ -163,7 +163,9 @@ def _make_golden(encoder: Encoder, spec: ObservationSpec) -> Golden:
     # Noise on a different shade in each channel, so that an exchange of any two shows.
     shades = np.linspace(40, 200, channels)
     images = (rng.integers(-40, 40, (1, size, size, channels)) + shades).astype(np.uint8)
-    positions = rng.normal(size=(1, len(spec.joint_names)))
+    # Such that the encoder's input is ordinary: a joint of small std would drown all else.
+    mean, std = (0.0, 1.0) if spec.joint_mean is None else (np.asarray(spec.joint_mean), np.asarray(spec.joint_std))
+    positions = mean + std * rng.normal(size=(1, len(spec.joint_names)))
     feature = EagerEngine(encoder, spec, _CPU).encode(images, spec.standardise(positions))
     if not np.isfinite(feature).all():
         raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')

@@ -20,6 +20,10 @@ SAFETENSORS_SUFFIX = '.safetensors'
 _PREFIX = r'((?:(?:module|_orig_mod|model|obs_encoder|encoder)\.)*)'
 
 
+# A target network's copy, by the name of its part.
+_TARGET = re.compile(r'(^|\.)target_|_target($|\.)|(^|\.)target($|\.)')
+
+
 def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> dict[str, Tensor]:
     """The state dict in a file that has one of the keys `telltales`.
 
@@ -31,18 +35,17 @@ def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> d
     """
     path = checked_path(path)
     content = read_safetensors(path)[0] if path.suffix == SAFETENSORS_SUFFIX else _read_torch(path)
-    found = dict(_find(content, telltales))
-    own = {where: state for where, state in found.items() if 'target' not in where} or found
+    found = list(_find(content, telltales))
+    own = [(where, state) for where, state in found if not _TARGET.search(where)] or found
     if not own:
         raise CheckpointError(
             f'checkpoint: {path} is of neither design: it has no {" and no ".join(telltales)} (its keys begin: '
             f'{", ".join(_first_keys(content))})'
         )
     if len(own) > 1:
-        raise CheckpointError(
-            f'checkpoint: {path} holds {len(own)} encoders: {", ".join(sorted(own))}; save the right one alone'
-        )
-    return next(iter(own.values()))
+        names = ', '.join(sorted(where for where, _ in own))
+        raise CheckpointError(f'checkpoint: {path} holds {len(own)} encoders: {names}; save the right one alone')
+    return own[0][1]
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:

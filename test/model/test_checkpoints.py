@@ -130,15 +130,22 @@ def test_model_equals_the_encoder(checkpoint: Path) -> None:
     assert model.hash == content_hash(load_encoder(checkpoint))
 
 
-def test_camera_order_and_pixel_statistics_of_the_spec_are_applied(checkpoint: Path) -> None:
-    """A spec that stacks global first, with statistics, gives the features of the same scene stacked as usual."""
+def test_camera_order_and_pixel_statistics_of_the_spec_are_applied(checkpoint: Path, three_stream: Path) -> None:
+    """conv1 gets the stack in the spec's order, as in training; of three encoders each gets its own camera."""
     options = ModelOptions(checkpoint=str(checkpoint), device='cpu', engine='eager')
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (1, 84, 84, 9), dtype=np.uint8)
     joints = np.zeros((1, 16), np.float32)
     usual = load_model(options, SPEC).encode(images, joints)
     other = ObservationSpec(cameras=('global', 'left_wrist', 'right_wrist'))
-    np.testing.assert_array_equal(load_model(options, other).encode(np.roll(images, 3, axis=3), joints), usual)
+    moved = np.roll(images, 3, axis=3)
+    np.testing.assert_array_equal(
+        load_model(options, other).encode(moved, joints), load_model(options, SPEC).encode(moved, joints)
+    )
+    three = ModelOptions(checkpoint=str(three_stream), device='cpu', engine='eager')
+    np.testing.assert_array_equal(
+        load_model(three, other).encode(moved, joints), load_model(three, SPEC).encode(images, joints)
+    )
     # (x/255 - 0.25) / 0.5 equals (x/127.5 - 0.5) / 1.0
     with_statistics = ObservationSpec(pixel_mean=(0.25,) * 3, pixel_std=(0.5,) * 3)
     rescaled = ObservationSpec(pixel_divisor=127.5, pixel_mean=(0.5,) * 9, pixel_std=(1.0,) * 9)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_encoder, load_model
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, relative_error
+from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.packed_checkpoint import read_packed, read_spec, write_packed
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import ObservationSpec
@@ -145,17 +147,24 @@ def test_the_golden_feature_is_checked_on_the_engine_in_use(packed: Path, tmp_pa
         load_model(ModelOptions(checkpoint=str(altered(path, tmp_path, swap_golden)), device='cpu', engine=engine), SPEC)
 
 
-def test_the_golden_feature_depends_on_the_whole_spec() -> None:
-    """Were a field left out of the golden pair, it could be lost unseen."""
-    from fused_encoder_ros.model.packed_checkpoint import _make_golden
+def test_the_golden_pair_catches_another_encoder_and_another_spec(packed: Path) -> None:
+    """What computes something else is past every bound, although a joint of this spec never moved in training."""
+    content = read_packed(packed)
+    assert content is not None
+    golden = content.golden
 
-    features = [
-        _make_golden(encoder(), spec).feature for spec in (SPEC, ObservationSpec(**{**vars(SPEC), 'joint_mean': (0.0,) * 4}))
-    ]
-    assert np.abs(features[0] - features[1]).max() > 1e-4
-    order = ('left_wrist', 'global', 'right_wrist')
-    features[1] = _make_golden(encoder(), ObservationSpec(**{**vars(SPEC), 'cameras': order})).feature
-    assert np.abs(features[0] - features[1]).max() > 1e-4
+    def error(other: torch.nn.Module, spec: ObservationSpec) -> float:
+        engine = EagerEngine(other, spec, torch.device('cpu'))
+        return relative_error(engine.encode(golden.images, spec.standardise(golden.joint_positions)), golden.feature)
+
+    swapped = encoder()
+    conv1 = swapped.image_encoder.resnet[0]
+    with torch.no_grad():
+        conv1.weight[:] = conv1.weight[:, [3, 4, 5, 0, 1, 2, 6, 7, 8]]
+    assert error(encoder(), SPEC) <= ERROR_BOUNDS['fp32']
+    assert error(swapped, SPEC) > 10 * ERROR_BOUNDS['fp32']
+    for change in ({'joint_mean': (0.0,) * 4}, {'pixel_divisor': 250.0}, {'pixel_mean': (0.41,) * 3}):
+        assert error(encoder(), dataclasses.replace(SPEC, **change)) > 10 * ERROR_BOUNDS['fp32']
 
 
 def nested(state: dict[str, torch.Tensor]) -> dict[str, object]:
@@ -188,8 +197,26 @@ def test_several_encoders_in_one_file_are_no_guess(tmp_path: Path) -> None:
     torch.save({'left': state, 'right': {'encoder': state}}, tmp_path / 'two.pth')
     with pytest.raises(CheckpointError, match=r'two.pth holds 2 encoders: left, right.encoder; save the right one alone'):
         load_encoder(tmp_path / 'two.pth')
+    torch.save({'model': state, **{f'model.{name}': tensor for name, tensor in state.items()}}, tmp_path / 'two.pth')
+    with pytest.raises(CheckpointError, match=r'two.pth holds 2 encoders: model, model; save the right one alone'):
+        load_encoder(tmp_path / 'two.pth')
+    torch.save({'target_reach_v2': {'encoder': state}, 'reach_target': {'encoder': state}}, tmp_path / 'targets.pth')
+    with pytest.raises(CheckpointError, match='holds 2 encoders'):
+        load_encoder(tmp_path / 'targets.pth')
     torch.save({'obs_encoder_target': state}, tmp_path / 'target.pth')
     load_encoder(tmp_path / 'target.pth')
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    state = {name: tensor.to(torch.int8) for name, tensor in encoder().state_dict().items()}
+    torch.save(state, tmp_path / 'int8.pth')
+    with pytest.raises(CheckpointError, match=r'int8.pth holds .* as torch.int8; save it in floating point'):
+        load_encoder(tmp_path / 'int8.pth')
+    half = {
+        name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in encoder().state_dict().items()
+    }
+    torch.save(half, tmp_path / 'half.pth')
+    assert load_encoder(tmp_path / 'half.pth').fusion_fc[3].weight.dtype == torch.float32
 
 
 def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

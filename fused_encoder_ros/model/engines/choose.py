@@ -48,6 +48,10 @@ _KINDS = {
 }
 
 
+# What torch and OpenVINO raise when a device or a library cannot do it.
+_FAILURES = (RuntimeError, MemoryError, AttributeError)
+
+
 @dataclass(frozen=True)
 class Choice:
     """An engine that has been checked.
@@ -56,7 +60,7 @@ class Choice:
         engine: the engine.
         error: its error against `eager` in float32, relative to the largest value; 0 for `eager` itself.
         reason: why it was chosen, for the log.
-        build: builds the same engine anew.
+        build: builds the same engine anew, and checks that it gives the same features bit for bit.
     """
 
     engine: Engine
@@ -82,7 +86,12 @@ def choose_engine(
         ConfigError: when what was asked for cannot run here.
         CheckpointError: when the encoder itself gives NaN or infinity.
     """
-    expected = check_features(EagerEngine(encoder, spec, device), spec)
+    try:
+        expected = check_features(EagerEngine(encoder, spec, device), spec)
+    except _FAILURES as error:
+        raise ConfigError(
+            f'device: {device} cannot run the encoder: {_one_line(error)}; free its memory, or use cpu'
+        ) from error
     if not np.isfinite(expected).all():
         raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')
     refused: list[str] = []
@@ -96,7 +105,7 @@ def choose_engine(
             reason = '; '.join([f'the fastest here on {device.type} in {precision}', *refused])
             return Choice(choice.engine, choice.error, reason, choice.build)
         return choice
-    fix = f'set engine to auto, or precision to {"fp32" if precision != "fp32" else "another"}'
+    fix = 'set engine to auto' if name != 'auto' else 'set precision to fp32' if precision != 'fp32' else 'set device to cpu'
     raise ConfigError(f'engine: {name} in {precision} cannot run here: {"; ".join(refused)}; {fix}')
 
 
@@ -130,27 +139,41 @@ def _checked(
     threads: int,
     expected: Features,
 ) -> Choice:
-    def build() -> Engine:
-        return _KINDS[name].build(encoder, spec, device, precision, threads)
+    kind = _KINDS[name]
+    try:
+        engine = kind.build(encoder, spec, device, precision, threads)
+        features = check_features(engine, spec)
+    except _FAILURES as error:
+        raise EngineUnavailable(_one_line(error)) from error
+    off_by = relative_error(features, expected)
+    if not off_by <= ERROR_BOUNDS[precision]:
+        raise EngineUnavailable(f'its error of {off_by:.1e} is past the bound of {ERROR_BOUNDS[precision]:.0e}')
 
-    engine = build()
-    error = relative_error(check_features(engine, spec), expected)
-    if not error <= ERROR_BOUNDS[precision]:
-        raise EngineUnavailable(f'its error of {error:.1e} is past the bound of {ERROR_BOUNDS[precision]:.0e}')
-    return Choice(engine, error, 'asked for', build)
+    def rebuild() -> Engine:
+        anew = kind.build(encoder, spec, device, precision, threads)
+        if not np.array_equal(check_features(anew, spec), features):
+            raise EngineUnavailable('built anew it gives other features than before')
+        return anew
+
+    return Choice(engine, off_by, 'asked for', rebuild)
+
+
+def _one_line(error: BaseException) -> str:
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
 def check_features(engine: Engine, spec: ObservationSpec) -> Features:
     """Features of black, white, noise and a gradient, one set at a time as in the node."""
     rng = np.random.default_rng(0)
     size, channels = spec.image_size, spec.channels
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    ramp = np.linspace(0, 255, size)[:, np.newaxis, np.newaxis]
+    shades = np.linspace(0.2, 1.0, channels)  # each channel its own, so that an exchange of any two shows
     images = np.stack(
         [
             np.zeros((size, size, channels), np.uint8),
             np.full((size, size, channels), 255, np.uint8),
-            rng.integers(0, 256, (size, size, channels), dtype=np.uint8),
-            np.broadcast_to(ramp[:, np.newaxis, np.newaxis], (size, size, channels)),
+            (rng.integers(0, 256, (size, size, channels)) * shades).astype(np.uint8),
+            np.broadcast_to(ramp * shades, (size, size, channels)).astype(np.uint8),
         ]
     )
     joints = rng.normal(size=(len(images), len(spec.joint_names))).astype(np.float32)

@@ -34,7 +34,7 @@ class CudaGraphEngine(FixedBatchEngine):
         precision: 'fp32' (TF32 off), 'fp16' or 'bf16'.
 
     Raises:
-        EngineUnavailable: when this device cannot record or run it.
+        EngineUnavailable: when this device lacks the precision.
     """
 
     name = 'cuda_graph'
@@ -43,16 +43,15 @@ class CudaGraphEngine(FixedBatchEngine):
         self.device = device
         self.precision = precision
         exact_float32()
-        if precision == 'bf16' and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise EngineUnavailable('this GPU has no bfloat16 arithmetic')
+        with torch.cuda.device(device):
+            if precision == 'bf16' and not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise EngineUnavailable('this GPU has no bfloat16 arithmetic')
         network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
         self._shapes = (spec.image_size, spec.image_size, spec.channels), (encoder.joint_dim,)
-        try:
-            self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._stream = torch.cuda.Stream(device)
+        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._stream = torch.cuda.Stream(device)
+        with torch.cuda.device(device), torch.cuda.stream(self._stream):  # both as they were, also after a failed recording
             super().__init__()
-        except RuntimeError as error:
-            raise EngineUnavailable(f'the network cannot be recorded on {device}: {error}') from error
 
     @torch.inference_mode()
     def _build(self, batch: int) -> Callable[[Images, Joints], Features]:

@@ -17,8 +17,8 @@ Joints = NDArray[np.float32]
 Features = NDArray[np.float32]
 
 
-ERROR_BOUNDS = {'fp32': 1e-5, 'fp16': 1e-2, 'bf16': 5e-2}
-"""Largest error that an engine may show against `eager` in float32, relative to the largest value of the features."""
+ERROR_BOUNDS = {'fp32': 1e-5, 'fp16': 5e-3, 'bf16': 3e-2}
+"""Largest error that an engine may show against `eager` in float32, by set, relative to the largest value of its feature."""
 
 
 class Engine(Protocol):
@@ -83,8 +83,11 @@ def _filled(rows: NDArray, size: int) -> NDArray:
 
 
 def relative_error(features: Features, expected: Features) -> float:
-    """Largest difference, relative to the largest expected value."""
-    return float(np.abs(features - expected).max() / np.abs(expected).max())
+    """Largest difference of any set, relative to the largest expected value of that set; infinite where that is zero."""
+    difference, scale = np.abs(features - expected).max(axis=1), np.abs(expected).max(axis=1)
+    scale[(scale == 0) & (difference == 0)] = 1
+    with np.errstate(divide='ignore'):
+        return float((difference / scale).max())
 
 
 def choose_device(name: str) -> torch.device:
@@ -105,6 +108,6 @@ def choose_device(name: str) -> torch.device:
             raise ConfigError(f'device: {name} was asked for, but torch {torch.__version__} {build}; use auto or cpu')
         if (device.index or 0) >= torch.cuda.device_count():
             raise ConfigError(f'device: {name} does not exist; this machine has {torch.cuda.device_count()} CUDA device(s)')
-    elif device.type != 'cpu':
+    elif device.type != 'cpu' or device.index is not None:
         raise ConfigError(f'device: {name!r} is not supported; use auto, cpu, cuda or cuda:N')
     return device

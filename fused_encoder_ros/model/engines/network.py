@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fused_encoder_ros.model.encoder import Encoder, ResNet18Encoder
+from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ResNet18Encoder
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 
 
@@ -29,7 +29,8 @@ class Network(nn.Module):
         self.encoder = encoder
         self.memory_format = memory_format
         self.divisor = spec.pixel_divisor
-        self.cameras = spec.cameras
+        # A design that stacks takes the stack as in training; one encoder a camera needs each its own camera.
+        self.cameras = CAMERAS if isinstance(encoder, ImageJointEncoder) else spec.cameras
         self.mean: Tensor | None
         self.std: Tensor | None
         self.register_buffer('mean', _by_channel(spec.pixel_mean, spec.channels))

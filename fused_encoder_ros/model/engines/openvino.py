@@ -32,7 +32,7 @@ class OpenVinoEngine(FixedBatchEngine):
         threads: CPU threads; OpenVINO keeps its own, apart from torch's.
 
     Raises:
-        EngineUnavailable: when OpenVINO is not installed, or cannot run this here.
+        EngineUnavailable: when OpenVINO is not installed, or the CPU lacks the precision.
     """
 
     name = 'openvino'
@@ -46,7 +46,7 @@ class OpenVinoEngine(FixedBatchEngine):
         except ImportError as error:
             raise EngineUnavailable(f'OpenVINO is not installed (pip install openvino): {error}') from error
         self._openvino, self._ops = openvino, opset13
-        self._network = Network(_taking(spec.cameras, folded(encoder)), spec)
+        self._network = Network(folded(encoder), spec)
         self._image, self._joint_dim = (spec.image_size, spec.image_size, spec.channels), encoder.joint_dim
         self._core = openvino.Core()
         if precision == 'bf16' and 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
@@ -60,10 +60,7 @@ class OpenVinoEngine(FixedBatchEngine):
             # Pinned threads would fight with the node's for the same cores.
             'ENABLE_CPU_PINNING': False,
         }
-        try:
-            super().__init__()
-        except RuntimeError as error:
-            raise EngineUnavailable(f'OpenVINO cannot run this encoder: {error}') from error
+        super().__init__()
 
     def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
         images = self._ops.parameter((batch, *self._image), np.uint8, 'images')
@@ -77,18 +74,6 @@ class OpenVinoEngine(FixedBatchEngine):
             return np.array(answer[0], np.float32)  # a copy: the request owns what it gave
 
         return run
-
-
-def _taking(cameras: tuple[str, ...], encoder: Encoder) -> Encoder:
-    """The encoder, changed in place: if it stacks its cameras, conv1 takes them in this order.
-
-    To move the channels of the image instead, by Gather or Concat, leads OpenVINO 2026.4 to fuse that into conv1 wrongly.
-    """
-    if isinstance(encoder, ImageJointEncoder):
-        conv1: Any = encoder.image_encoder.resnet[0]
-        channels = [3 * CAMERAS.index(camera) + channel for camera in cameras for channel in range(3)]
-        conv1.weight = nn.Parameter(conv1.weight.detach()[:, channels])
-    return encoder
 
 
 class _GraphBuilder:

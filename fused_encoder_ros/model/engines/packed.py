@@ -50,10 +50,7 @@ class PackedEngine(FixedBatchEngine):
             raise EngineUnavailable('this CPU has no bfloat16 arithmetic that oneDNN uses')
         self._network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
         self._shapes = (spec.image_size, spec.image_size, spec.channels), (encoder.joint_dim,)
-        try:
-            super().__init__()
-        except (AttributeError, RuntimeError) as error:
-            raise EngineUnavailable(f'this torch cannot build oneDNN graphs: {error}') from error
+        super().__init__()
 
     @torch.inference_mode()
     def _build(self, batch: int) -> Callable[[Images, Joints], Features]:

@@ -6,6 +6,7 @@ Heavy imports stand in the functions that need them: torch takes seconds, and he
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +23,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     interrupt_on_signals()
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader has had enough, as `head` has. What is still in the buffer must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except FusedEncoderError as error:
         print(f'fused-encoder: {error}', file=sys.stderr)
         return EXIT_FAILED if isinstance(error, EngineError) else EXIT_BAD_INPUT

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -246,8 +248,15 @@ def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 'must end with .safetensors' in capsys.readouterr().err
 
 
+def test_a_reader_that_has_had_enough(packed: Path) -> None:
+    """As `fused-encoder inspect ... | head -1`."""
+    command = f'{sys.executable} -m fused_encoder_ros.cli inspect {packed} --json | head -1'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert result.stdout == '{\n' and result.stderr == ''
+
+
 def test_without_the_package_safetensors(packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copy(packed, tmp_path)
-    monkeypatch.setitem(__import__('sys').modules, 'safetensors', None)
+    monkeypatch.setitem(sys.modules, 'safetensors', None)
     with pytest.raises(CheckpointError, match='pip install safetensors'):
         read_spec(packed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -477,7 +478,9 @@ def test_a_browser_shows_the_page_without_sideways_scrolling(healthy: Path, tmp_
         flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync']
         flags += ['--disable-background-networking', '--disable-component-update', f'--user-data-dir={tmp_path / name}']
         command = [str(BROWSER), *flags, '--dump-dom', (tmp_path / f'{name}.html').as_uri()]
-        dumped = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        home = {**os.environ, 'HOME': str(tmp_path)}  # a browser leaves its things there
+        home = {name: value for name, value in home.items() if not name.startswith('XDG_')}
+        dumped = subprocess.run(command, env=home, capture_output=True, text=True, timeout=120, check=True).stdout
         (title,) = re.findall('<title>(.*?)</title>', dumped)[:1]
         pictures = 3 * len(facts.samples)
         sections = render(facts, judge(facts)).count('<section>')

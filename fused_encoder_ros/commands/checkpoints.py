@@ -102,12 +102,9 @@ def _parameter_counts(encoder: Encoder) -> dict[str, int]:
 def _golden_error(packed: PackedCheckpoint) -> float:
     import torch
 
-    from fused_encoder_ros.model.engines import relative_error
     from fused_encoder_ros.model.engines.eager import EagerEngine
 
-    joints = packed.spec.standardise(packed.golden.joint_positions)
-    feature = EagerEngine(packed.encoder, packed.spec, torch.device('cpu')).encode(packed.golden.images, joints)
-    return relative_error(feature, packed.golden.feature)
+    return packed.golden_error(EagerEngine(packed.encoder, packed.spec, torch.device('cpu')))
 
 
 def _print_text(facts: dict[str, Any]) -> int:

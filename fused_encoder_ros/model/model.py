@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fused_encoder_ros.errors import CheckpointError, EngineError
 from fused_encoder_ros.model.checkpoint import Dimensions, check_design, content_hash, load_encoder, random_encoder
 from fused_encoder_ros.model.encoder import Encoder
-from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine, relative_error
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine
 from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
 from fused_encoder_ros.options import SINGLE, ModelOptions
 from fused_encoder_ros.spec import ObservationSpec
@@ -163,9 +163,8 @@ def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, joint_dim: 
 
 def _check_golden(packed: PackedCheckpoint, choice: Choice, path: str) -> None:
     """Whether the engine here gives the numbers of the machine where it was packed, from pixels at the encoder's size on."""
-    golden, engine = packed.golden, choice.engine
-    feature = engine.encode(golden.images, packed.spec.standardise(golden.joint_positions))
-    error, bound = relative_error(feature, golden.feature), ERROR_BOUNDS[engine.precision]
+    engine = choice.engine
+    error, bound = packed.golden_error(engine), ERROR_BOUNDS[engine.precision]
     if not error <= bound:
         raise CheckpointError(
             f'checkpoint: {path} does not give its golden feature on {engine.name} {engine.precision} on {engine.device}: '

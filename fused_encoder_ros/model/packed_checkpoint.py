@@ -24,6 +24,7 @@ from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.model.checkpoint import Dimensions, dimensions_of, encoder_of, hash_tensors
 from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.engines import Engine, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.state_dict import SAFETENSORS_SUFFIX, checked_path, read_metadata, read_safetensors
 from fused_encoder_ros.spec import ObservationSpec
@@ -70,6 +71,11 @@ class PackedCheckpoint:
     model_hash: str
     content_hash: str
     version: str
+
+    def golden_error(self, engine: Engine) -> float:
+        """How far an engine's answer to the golden observation is from the golden feature; see `relative_error`."""
+        joints = self.spec.standardise(self.golden.joint_positions)
+        return relative_error(engine.encode(self.golden.images, joints), self.golden.feature)
 
 
 def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:

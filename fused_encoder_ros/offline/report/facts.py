@@ -149,7 +149,7 @@ def gather(bag: Bag, settings: Settings, progress: Callable[[int, int], None] = 
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
     streams = {
         source: describe_stream(
-            source, settings.topics[source], bag.kinds.get(source, ''), bag.lacks.get(source, ''), track, begin_ns
+            source, ', '.join(settings.topics[source]), bag.kinds.get(source, ''), bag.lacks.get(source, ''), track, begin_ns
         )
         for source, track in tracks.items()
     }

@@ -64,7 +64,7 @@ def generate_launch_description() -> LaunchDescription:
                 'large_images',
                 default_value='true',
                 choices=['true', 'false'],
-                description='true gives Fast DDS and Cyclone DDS buffers that hold camera images, unless they are configured already',
+                description='true gives Fast DDS and Cyclone DDS buffers that hold images, unless they are configured already',
             ),
             OpaqueFunction(function=_middleware),
             OpaqueFunction(function=_node),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -18,12 +17,7 @@ from rosbags.typesys.store import Typestore
 from fused_encoder_ros.errors import BagError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute, is_compressed
-
-IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
-    'sensor_msgs/msg/Image',
-    'sensor_msgs/msg/CompressedImage',
-    'sensor_msgs/msg/JointState',
-)
+from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
@@ -39,15 +33,6 @@ def bag_name(path: Path) -> str:
 def typestore() -> Typestore:
     """Message classes of ROS 2, for bags that bring no definitions and for writing."""
     return get_typestore(Stores.ROS2_HUMBLE)
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of a bag, with its message type and number of messages."""
-
-    name: str
-    kind: str
-    messages: int
 
 
 class Bag:
@@ -109,6 +94,15 @@ class Bag:
             key = absolute(connection.topic), connection.msgtype
             counts[key] = counts.get(key, 0) + connection.msgcount
         return [Topic(name, kind, count) for (name, kind), count in sorted(counts.items())]
+
+    @property
+    def offered(self) -> dict[str, list[str]]:
+        """Reliability of each source's publishers, as far as the bag says it: 'reliable' or 'best_effort'."""
+        offered: dict[str, list[str]] = {}
+        for connection, source in self._connections:
+            profiles = getattr(connection.ext, 'offered_qos_profiles', [])
+            offered.setdefault(source, []).extend(profile.reliability.name.lower() for profile in profiles)
+        return offered
 
     @property
     def message_count(self) -> int:

@@ -21,14 +21,15 @@ from hypothesis import strategies as st
 from ros_messages import MS, T0
 
 from fused_encoder_ros.cli import main
+from fused_encoder_ros.diagnosis.matching import bracket, nearest
 from fused_encoder_ros.errors import BagError
-from fused_encoder_ros.offline.bag import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Bag, BagWriter
+from fused_encoder_ros.offline.bag import Bag, BagWriter
 from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, judge, render
-from fused_encoder_ros.offline.report.matching import bracket, nearest
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Event, Rig
+from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE
 
 RIG = Rig(width=64, height=48)
 TOPICS = {**{camera: f'/{camera}/image' for camera in CAMERAS}, JOINTS: f'/{JOINTS}'}
@@ -93,7 +94,7 @@ def report(path: Path, **values: object) -> tuple[Facts, Verdict]:
 def only(verdict: Verdict, severity: Severity) -> str:
     """The one finding of a severity, in words."""
     (finding,) = [finding for finding in verdict.findings if finding.severity is severity]
-    return f'{finding.title}: {finding.advice} {" ".join(finding.options)}'
+    return f'{finding.title}: {finding.evidence} {finding.fix} {" ".join(finding.options)}'
 
 
 class Page(HTMLParser):
@@ -315,14 +316,14 @@ def test_one_missing_follower_leaves_the_rest_to_see(healthy: Path) -> None:
 
 def test_a_topic_of_another_type(healthy: Path) -> None:
     _, verdict = report(healthy, topics__left_wrist='/joint_states', topics__joint_states='/arm')
-    assert '/joint_states is sensor_msgs/msg/JointState, but topics.left_wrist needs' in verdict.findings[0].advice
+    assert '/joint_states is sensor_msgs/msg/JointState, but topics.left_wrist needs' in verdict.findings[0].evidence
 
 
 def test_wrong_joint_names(tmp_path: Path) -> None:
     path = write_bag(tmp_path / 'bag', joint_names=[f'arm_{i}' for i in range(16)], duration_s=2)
     facts, verdict = report(path)
     assert len(facts.joints.missing) == 16 and facts.joints.extra[:2] == ['arm_0', 'arm_1']
-    assert '16 of 16 joints never come' in verdict.sentence and 'arm_0, arm_1' in verdict.findings[0].advice
+    assert '16 of 16 joints never come' in verdict.sentence and 'arm_0, arm_1' in verdict.findings[0].evidence
     few = report(path, joint_names=['arm_3', 'arm_1'])[0]
     assert few.counts.sets > 50 and len(few.joints.extra) == 14 and few.joints.groups[0].names == ['arm_3', 'arm_1']
 
@@ -360,7 +361,7 @@ def test_undecodable_images(tmp_path: Path) -> None:
 
     facts, verdict = report(write_bag(tmp_path / 'bag', image=depth, duration_s=2))
     assert '60 of 60 messages of left_wrist cannot be used' in verdict.sentence and facts.streams['left_wrist'].usable == 0
-    assert 'remap the camera to its colour topic' in verdict.findings[0].advice
+    assert 'remap the camera to its colour topic' in verdict.findings[0].evidence
 
 
 def test_compressed_cameras(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.offline.report.recording import Stamps, Track, as_stamps
+from fused_encoder_ros.diagnosis.recording import Stamps, Track, as_stamps
 
 _DRIFT_BINS = 24
 _DRIFT_LEAST_S = 5.0

@@ -1,0 +1,20 @@
+"""Topics and message types of the inputs, as bags and the ROS graph name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
+    'sensor_msgs/msg/Image',
+    'sensor_msgs/msg/CompressedImage',
+    'sensor_msgs/msg/JointState',
+)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic with its message type and number of messages, None where they are not counted."""
+
+    name: str
+    kind: str
+    messages: int | None

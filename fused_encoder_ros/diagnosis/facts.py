@@ -127,6 +127,11 @@ class Facts:
         return any(1e6 * stream.furthest_back_ms > self.settings.sync.horizon_ns for stream in self.streams.values())
 
     @property
+    def loses_frames(self) -> bool:
+        """Whether a camera has holes."""
+        return any(s.steps is not None and s.steps.lost > 0 for source, s in self.streams.items() if source != JOINTS)
+
+    @property
     def share(self) -> float:
         """Share of anchor frames that became sets; those that a bag's two ends cost every time are left aside."""
         ends = self.ramp_up + self.counts.drops['end_of_stream']

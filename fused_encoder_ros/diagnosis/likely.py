@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from fused_encoder_ros.diagnosis.facts import Facts
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import absolute, is_compressed
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic
+from fused_encoder_ros.topics import Topic, expected_kind
 
 _HINTS = {
     'left_wrist': {'left', 'l', 'wrist', 'hand', 'gripper', 'arm'},
@@ -36,9 +36,7 @@ def likely_topics(facts: Facts, sources: Collection[str]) -> dict[str, str]:
 
 
 def _fits(source: str, topic: Topic) -> bool:
-    if source == JOINTS:
-        return topic.kind == JOINT_STATE
-    return topic.kind == (COMPRESSED_IMAGE if is_compressed(topic.name) else IMAGE)
+    return topic.kind == expected_kind(source, topic.name)
 
 
 def _likeness(source: str, name: str) -> float:

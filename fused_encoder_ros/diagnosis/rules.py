@@ -49,7 +49,7 @@ def _missing_topics(facts: Facts) -> Findings:
     told = [f'There is no {some(absent)}'] if absent else []
     told += [capital(problem) for problem in wrong]
     if likely:
-        fix = 'Likely meant, going by type and name, and to be checked:'
+        fix = 'Likely meant, going by type and name; check it.'
     else:
         told.append('No other topic has a fitting type')
         fix = 'Start the drivers.' if facts.noun == 'robot' else 'Record the topics of every source.'

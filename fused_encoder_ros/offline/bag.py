@@ -16,8 +16,8 @@ from rosbags.typesys.store import Typestore
 
 from fused_encoder_ros.errors import BagError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute, is_compressed
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic
+from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute
+from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic, expected_kind
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
@@ -130,7 +130,7 @@ class Bag:
     def _find(self, source: str, topic: str) -> list[Connection] | str:
         """The connections of a topic, of which a ROS 1 bag has one for each publisher; or why there are none."""
         wanted = absolute(topic)
-        expected = JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
+        expected = expected_kind(source, topic)
         connections = self._reader.connections
         here = [c for c in connections if absolute(c.topic) == wanted]
         fitting = [c for c in here if c.msgtype == expected]

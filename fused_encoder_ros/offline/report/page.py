@@ -110,12 +110,8 @@ def _finding(finding: Finding) -> Html:
     state = finding.severity.name.lower()
     mark = tag('span', _WORDS[finding.severity], class_='mark')
     options = [tag('code', option) for option in finding.options]
-    return tag(
-        'li',
-        mark,
-        tag('div', tag('h3', capital(finding.title)), tag('p', finding.evidence, ' ', finding.fix), *options),
-        class_=state,
-    )
+    told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
+    return tag('li', mark, tag('div', tag('h3', capital(finding.title)), told, *options), class_=state)
 
 
 def _timeline(facts: Facts) -> Html:
@@ -336,7 +332,7 @@ def _outcomes(facts: Facts) -> Html:
 
 def _topics(facts: Facts) -> Html:
     used = {stream.kind and f'/{stream.topic.lstrip("/")}': source for source, stream in facts.streams.items()}
-    rows = [(topic.name, topic.kind, count(topic.messages), used.get(topic.name, '')) for topic in facts.topics]
+    rows = [(topic.name, topic.kind, count(topic.messages or 0), used.get(topic.name, '')) for topic in facts.topics]
     return _section('Topics of the bag', _table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
 
 

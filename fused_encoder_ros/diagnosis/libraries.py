@@ -74,6 +74,7 @@ class Library:
         purpose: what cannot be done without it.
         install: how it is installed.
         needed: whether its absence is a fault.
+        repair: what to do when it is installed and does not work.
     """
 
     name: str
@@ -81,9 +82,11 @@ class Library:
     purpose: str
     install: str
     needed: bool = False
+    repair: str = 'Install one that fits the rest.'
 
 
 _DESK = "pip install '.[desk]'"
+_REBUILD = 'ROS works with the Python that it was built for: make the environment with that one, and source ROS.'
 _TORCH_HINT = "pip install torch    # on a Jetson NVIDIA's own"
 # Beyond the import: NumPy is asked across the border to C, where builds for another version of it fail.
 _TORCH = (
@@ -103,7 +106,7 @@ LIBRARIES = (
     Library('cv2', 'import cv2; print(cv2.__version__)', 'no image is decoded', 'pip install opencv-python-headless', True),
     Library('torch', _TORCH, 'nothing is encoded', _TORCH_HINT, needed=True),
     Library('torchvision', _TORCHVISION, 'no encoder is built', 'pip install --no-deps torchvision', needed=True),
-    Library('rclpy', _RCLPY, 'the node does not run', 'source /opt/ros/$ROS_DISTRO/setup.bash'),
+    Library('rclpy', _RCLPY, 'the node does not run', 'source /opt/ros/$ROS_DISTRO/setup.bash', repair=_REBUILD),
     Library('cv_bridge', _CV_BRIDGE, 'bayer and YUV images need rosbags-image', _DESK),
     Library('openvino', 'import openvino; print(openvino.__version__)', 'the engine openvino is out', 'pip install openvino'),
     Library('rosbags', 'import rosbags.highlevel; print("works")', 'no bag is read', _DESK),
@@ -155,9 +158,9 @@ def _broken(library: Library, trial: Trial, is_needed: bool, versions: dict[str,
     evidence = f'{trial.problem}. Without it {library.purpose}.'
     numpy = versions.get('numpy', '')
     if library.name in ('cv_bridge', 'torch', 'pyarrow') and not numpy.startswith('1.') and _blames_numpy(library, trial):
-        fix = f'It was built for NumPy 1, and this is NumPy {numpy}.'
+        fix = f'This is NumPy {numpy}; what was built for NumPy 1 does not work beside it.'
         return Finding(severity, title, evidence, fix, commands=("pip install 'numpy<2'",))
-    return Finding(severity, title, evidence, 'Install one that fits the rest.', commands=(library.install,))
+    return Finding(severity, title, evidence, library.repair, commands=(library.install,))
 
 
 def _blames_numpy(library: Library, trial: Trial) -> bool:

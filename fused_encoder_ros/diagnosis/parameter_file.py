@@ -64,7 +64,7 @@ def write_parameters(mended: Mended, origin: str) -> str:
     lines = [f'# By `fused-encoder doctor` from {origin}.', f'# {mended.verdict.severity.name}: {mended.verdict.sentence}']
     for finding in mended.verdict.findings:
         if finding.severity < Severity.NOTE:
-            lines += _comment(f'Still open: {finding.title}. {finding.fix}')
+            lines += _comment(f'Still open: {_because(finding)}')
     lines += ['/**:', '  ros__parameters:']
     for name, value, reason in _entries(mended):
         lines += ['', *(f'    {line}' for line in _comment(reason)), f'    {name}: {as_yaml(value)}']

@@ -85,7 +85,7 @@ def _refused(title: str, text: str) -> Finding:
     told, _, fix = text.rpartition('; ')
     if not told:
         return Finding(Severity.FAIL, title, f'{capital(text)}.', 'Change the parameter that is named.')
-    return Finding(Severity.FAIL, title, f'{told}.', f'{capital(fix)}.')
+    return Finding(Severity.FAIL, title, f'{told}.', f'{capital(fix)}{"" if fix.endswith("?") else "."}')
 
 
 def _no_checkpoint() -> Finding:

@@ -82,7 +82,7 @@ def _silent_topics(facts: Facts) -> Findings:
         topics = [absolute(facts.streams[source].topic) for source in silent]
         evidence = f'The {facts.noun} has {some(topics)}, but nothing came.'
         fix = 'See whether the drivers run, and whether their QoS fits.'
-        commands = tuple(f'ros2 topic hz {topic}' for topic in topics)
+        commands = tuple(f'ros2 topic hz {topic}' for topic in topics) if facts.noun == 'robot' else ()
         yield Finding(Severity.FAIL, f'there is no message of {some(silent)}', evidence, fix, commands=commands)
 
 

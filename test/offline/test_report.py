@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ros_messages
+from faulty_bags import TOPICS, Times, as_it_is, write_bag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ros_messages import MS, T0
@@ -28,51 +29,10 @@ from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, j
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import CAMERAS
-from fused_encoder_ros.synthetic import Event, Rig
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE
+from fused_encoder_ros.synthetic import Event
+from fused_encoder_ros.topics import IMAGE, JOINT_STATE
 
-RIG = Rig(width=64, height=48)
-TOPICS = {**{camera: f'/{camera}/image' for camera in CAMERAS}, JOINTS: f'/{JOINTS}'}
 DATA = Path(__file__).parent / 'data'
-
-Times = tuple[int, int] | None
-"""Publishing time and stamp of an event; None leaves it out."""
-
-
-def as_it_is(event: Event) -> Times:
-    return event.publish_ns, event.stamp_ns
-
-
-def write_bag(
-    path: Path,
-    times: Callable[[Event], Times] = as_it_is,
-    *,
-    duration_s: float = 6.0,
-    topics: dict[str, str] = TOPICS,
-    joint_names: list[str] | None = None,
-    image: Callable[[Event, int], Any] | None = None,
-) -> Path:
-    """A bag of the synthetic robot, disturbed."""
-    kinds = {
-        topic: JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if topic.endswith('/compressed') else IMAGE
-        for source, topic in topics.items()
-    }
-    events = [(found[0], found[1], event) for event in RIG.events(duration_s) if (found := times(event)) is not None]
-    with BagWriter(path, 'mcap', kinds) as writer:
-        for published_ns, stamp_ns, event in sorted(events, key=lambda entry: entry[0]):
-            if event.source not in topics:
-                continue
-            if event.source == JOINTS:
-                names = joint_names or RIG.message_joint_names
-                message = ros_messages.joint_state(T0 + stamp_ns, names, RIG.message_positions(event.stamp_ns))
-            elif image is not None:
-                message = image(event, T0 + stamp_ns)
-            else:
-                picture = RIG.image(event.source, event.stamp_ns, event.number)
-                is_compressed = kinds[topics[event.source]] == COMPRESSED_IMAGE
-                message = (ros_messages.compressed if is_compressed else ros_messages.image)(T0 + stamp_ns, picture)
-            writer.write(topics[event.source], message, T0 + published_ns)
-    return path
 
 
 def facts_of(path: Path, **values: object) -> Facts:

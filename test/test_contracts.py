@@ -153,12 +153,13 @@ FOREIGN = {
 
 
 def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:
-    """torch takes seconds to import; help, a synthetic bag and a report on one need none of it."""
+    """torch takes seconds to import; help, a synthetic bag and what is said of one need none of it."""
     code = 'import sys; from fused_encoder_ros.cli import main; main(sys.argv[1:]); sys.exit("torch" in sys.modules)'
     bag = str(tmp_path / 'bag')
     for arguments in (
         ['rig', bag, '--duration', '1', '--size', '64x48'],
         ['sync-report', bag, '--out', str(tmp_path / 'x.html')],
+        ['doctor', bag],
     ):
         result = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == 0 and result.stdout, result.stderr

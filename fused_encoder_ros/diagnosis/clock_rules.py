@@ -12,7 +12,7 @@ from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
 
 _LAG_MS = {JOINTS: 200.0, **dict.fromkeys(CAMERAS, 10.0)}
-_AHEAD_MS = 1.0
+_AHEAD_MS, _OLD_MS = 1.0, 1000.0
 _DRIFT_MS = 1.0
 """Drift in the whole time that is worth a word."""
 _AT_ONCE_MS = 1.0
@@ -104,6 +104,19 @@ def stamps_ahead(facts: Facts) -> Iterator[Finding]:
         title = f'stamps of {some(list(ahead))} lie in the future, by {span(max(ahead.values()))}'
         evidence = 'They are later than the arrival of their messages, so the clock that makes them is ahead by that at least.'
         yield Finding(Severity.WARN, title, evidence, _SYNCHRONISE)
+
+
+def stamps_behind(facts: Facts) -> Iterator[Finding]:
+    """Stamps long before the arrival, of streams that agree with the others."""
+    odd = _odd_delays(facts)
+    old = {source: ms for source, ms in _delays(facts).items() if ms > _OLD_MS and source not in odd}
+    if old and not facts.jumps:
+        title = f'stamps of {some(list(old))} are {span(max(old.values()))} old on arrival'
+        evidence = (
+            'A bag that is played, simulated time, a clock that counts from its own start, or messages that are that long '
+            'under way. Matching does not mind; whoever compares a feature with the clock does.'
+        )
+        yield Finding(Severity.WARN, title, evidence, f'Where it is none of the first two: {_SYNCHRONISE}')
 
 
 def drifts(facts: Facts) -> Iterator[Finding]:

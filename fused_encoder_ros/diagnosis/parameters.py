@@ -44,6 +44,7 @@ class Parameters:
 
 def examine_parameters(values: Mapping[str, Any], has_torch: bool) -> Parameters:
     """Check stated parameters, and load the encoder where they say anything about it. Without torch no checkpoint is read."""
+    stated_checkpoint = values.get('checkpoint')
     without = {name: value for name, value in values.items() if name != 'checkpoint'}
     if not has_torch:
         values = without
@@ -59,7 +60,7 @@ def examine_parameters(values: Mapping[str, Any], has_torch: bool) -> Parameters
     findings: list[Finding] = []
     if has_torch and any(name in values for name in _OF_THE_MODEL):
         encoder, findings = _load(values)
-    if not settings.model.checkpoint:
+    if not stated_checkpoint:
         findings.append(_no_checkpoint())
     return Parameters(values, settings, encoder, findings)
 

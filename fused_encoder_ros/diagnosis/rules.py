@@ -76,6 +76,17 @@ def _reliability(facts: Facts) -> Findings:
         yield Finding(Severity.FAIL, title, evidence, fix, {'reliability': 'auto'})
 
 
+def _two_publishers(facts: Facts) -> Findings:
+    for source, offered in facts.offered.items():
+        # A bag lists those that came one after the other as well.
+        if source != JOINTS and facts.noun == 'robot' and len(offered) > 1:
+            topic = absolute(facts.streams[source].topic)
+            evidence = f'Their images come on {topic} in turn, and each set has one or the other.'
+            title = f'{len(offered)} publishers send {source}'
+            fix = 'Stop the one that does not belong there.'
+            yield Finding(Severity.WARN, title, evidence, fix, commands=(f'ros2 topic info -v {topic}',))
+
+
 def _silent_topics(facts: Facts) -> Findings:
     silent = [source for source, stream in facts.streams.items() if not stream.problem and not stream.messages]
     if silent:
@@ -234,6 +245,7 @@ def _drops(facts: Facts) -> Findings:
 RULES: tuple[Callable[[Facts], Findings], ...] = (
     _missing_topics,
     _reliability,
+    _two_publishers,
     _silent_topics,
     _undecodable,
     clock_rules.unset_stamps,
@@ -245,6 +257,7 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     _drops,
     clock_rules.drifts,
     clock_rules.stamps_ahead,
+    clock_rules.stamps_behind,
     clock_rules.arrival_stamps,
     clock_rules.backward_stamps,
     _late_or_early,

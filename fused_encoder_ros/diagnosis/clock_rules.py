@@ -75,10 +75,13 @@ def _odd_delays(facts: Facts) -> dict[str, float]:
     """By source, how much longer its messages are under way than those of the other cameras, where that is much."""
     delays, odd = _delays(facts), {}
     for source in delays:
+        scatter = facts.streams[source].delay
         lag_ms = _nearest_other(source, delays)
         # Of two alone, the anchor is taken for the right one.
         of_two = source == facts.anchor and len(set(delays) - {JOINTS}) == 2
-        if lag_ms is not None and abs(lag_ms) >= _LAG_MS[source] and not of_two:
+        if lag_ms is None or scatter is None or of_two:
+            continue
+        if abs(lag_ms) >= max(_LAG_MS[source], scatter.spread_ms):
             odd[source] = lag_ms
     return odd
 

@@ -321,12 +321,12 @@ def test_a_broken_torch_fails_and_the_rest_is_examined(tmp_path: Path, sound: Pa
 
 
 def test_a_robot_cannot_be_heard_without_rclpy(tmp_path: Path) -> None:
-    code, said = doctor_beside(
-        tmp_path, {'rclpy': 'raise ImportError("rclpy._rclpy_pybind11 is for another Python")'}, '--live'
-    )
+    code, said = doctor_beside(tmp_path, {'rclpy': 'raise ImportError("built for another Python")'}, '--live')
     (finding,) = [finding for finding in said['findings'] if finding['severity'] == 'fail']
     assert code == 1 and said['facts'] is None and finding['title'] == 'rclpy is installed but does not work'
-    assert 'for another Python' in finding['evidence'] and finding['commands'] == ['source /opt/ros/$ROS_DISTRO/setup.bash']
+    assert 'built for another Python' in finding['evidence'] and finding['commands'] == [
+        'source /opt/ros/$ROS_DISTRO/setup.bash'
+    ]
 
 
 def test_this_python_is_sound() -> None:

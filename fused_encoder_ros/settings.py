@@ -43,6 +43,7 @@ class Parameter:
         choices: the allowed strings; empty allows any.
         read_only: cannot be changed once the node runs.
         floats: a list of numbers, which may be empty.
+        live: a change takes effect at once, between two sets; other parameters are read when the node is configured.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     read_only: bool = False
     floats: bool = False
+    live: bool = False
 
     def check(self, value: Any) -> Value:
         """The value in the parameter's type.
@@ -73,7 +75,7 @@ class Parameter:
         if isinstance(self.default, float):
             return self._number(value)
         if isinstance(self.default, list):
-            items = list(value) if isinstance(value, _SEQUENCES) else []
+            items = [value] if isinstance(value, str) else list(value) if isinstance(value, _SEQUENCES) else []
             if not items or not all(isinstance(item, str) for item in items):
                 raise ConfigError(f'{self.name}: {value!r} is not a list of names')
             return items
@@ -100,10 +102,18 @@ def _topic(source: str, default: str) -> Parameter:
     return Parameter(f'topics.{source}', default, f'topic of {source}; a remapping works too')
 
 
+def _live(name: str, default: float, description: str, minimum: float, maximum: float) -> Parameter:
+    return Parameter(name, default, description, minimum, maximum, live=True)
+
+
 PARAMETERS = (
     Parameter('autostart', True, 'configure and activate at start; false leaves that to a lifecycle manager', read_only=True),
     *(_topic(camera, f'{camera}/image') for camera in CAMERAS),
-    _topic(JOINTS, 'joint_states'),
+    Parameter(
+        f'topics.{JOINTS}',
+        ['joint_states'],
+        'topic of the joints, or topics that each bring some of them; remappings work too',
+    ),
     Parameter(
         'image_transport',
         'raw',
@@ -118,7 +128,7 @@ PARAMETERS = (
         choices=('auto', 'reliable', 'best_effort'),
     ),
     Parameter('image_depth', 5, 'QoS queue depth of each camera, messages', 1, 1000),
-    Parameter('joint_depth', 200, 'QoS queue depth of joint_states, messages', 1, 10000),
+    Parameter('joint_depth', 200, 'QoS queue depth of each joint topic, messages', 1, 10000),
     Parameter('checkpoint', '', 'path of an encoder state dict or packed checkpoint; empty runs a seeded random encoder'),
     Parameter('design', 'auto', 'encoder design; auto takes what the checkpoint holds', choices=('auto', *DESIGNS)),
     Parameter('seed', 0, 'seed of the random encoder that runs without a checkpoint', 0, 2**31 - 1),
@@ -149,21 +159,28 @@ PARAMETERS = (
         'nearest',
         'nearest waits for the frame after the anchor; soonest takes what has come once it is within the limits',
         choices=MATCHES,
+        live=True,
     ),
-    Parameter('tolerance_ms', 20.0, 'largest skew of a follower camera to the anchor', 0.0, 10000.0),
-    Parameter(
+    _live('tolerance_ms', 20.0, 'largest skew of a follower camera to the anchor', 0.0, 10000.0),
+    _live(
         'camera_period_ms',
         0.0,
-        'declared frame period of the followers: an earlier frame within half of it is taken at once; 0 waits for the next',
+        'declared frame period of the followers, the shortest if they differ: an earlier frame within half of it is '
+        'taken at once; 0 waits for the next',
         0.0,
         10000.0,
     ),
-    Parameter(
-        'max_wait_ms', 200.0, 'an anchor gives up on silent streams when a newer anchor is this much later', 1.0, 60000.0
+    _live('max_wait_ms', 200.0, 'an anchor gives up on silent streams when a newer anchor is this much later', 1.0, 60000.0),
+    _live('joint_max_age_ms', 100.0, 'joints rest on samples no further than this from the anchor', 1.0, 60000.0),
+    _live('horizon_s', 1.0, 'how long frames are kept; a stamp this far backwards is a jump of the clock', 0.05, 60.0),
+    _live(
+        'silence_s', 3.0, 'after this long without a set the log says why; an input this long silent is an ERROR', 0.5, 3600.0
     ),
-    Parameter('joint_max_age_ms', 100.0, 'joints rest on samples no further than this from the anchor', 1.0, 60000.0),
-    Parameter('horizon_s', 1.0, 'how long frames are kept; a stamp this far backwards is a jump of the clock', 0.05, 60.0),
-    Parameter('silence_s', 3.0, 'after this long without a set the log says why', 0.5, 3600.0),
+    _live('diagnostics.min_camera_rate_hz', 0.0, 'a camera slower than this is a WARN; 0 never', 0.0, 10000.0),
+    _live('diagnostics.min_joint_rate_hz', 0.0, 'a joint topic slower than this is a WARN; 0 never', 0.0, 100000.0),
+    _live('diagnostics.max_drop_share', 0.1, 'more anchor frames of the last ten seconds without a set are a WARN', 0.0, 1.0),
+    _live('diagnostics.max_latency_ms', 0.0, 'a higher p95 from stamp to feature is a WARN; 0 never', 0.0, 3600000.0),
+    _live('diagnostics.hold_s', 3.0, 'a level of diagnostics goes down only after it was better for this long', 0.0, 3600.0),
 )
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
@@ -178,12 +195,12 @@ class Settings:
 
     Attributes:
         values: the checked value of every parameter, by name.
-        topics: topic of each source (the cameras of the spec, and `JOINTS`), with its transport's suffix.
+        topics: topics of each source (the cameras of the spec, and `JOINTS`), with their transport's suffix. A camera has one.
         spec, sync, model: what the rooms of the package take.
     """
 
     values: Mapping[str, Any]
-    topics: Mapping[str, str]
+    topics: Mapping[str, tuple[str, ...]]
     spec: ObservationSpec
     sync: SyncOptions
     model: ModelOptions
@@ -203,22 +220,34 @@ class Settings:
                 raise ConfigError(f'{name}: there is no such parameter; {hint}')
         checked: dict[str, Any] = {p.name: p.check(values.get(p.name, p.default)) for p in PARAMETERS}
 
-        def nanoseconds(name: str, unit_ns: int) -> int:
-            return round(checked[name] * unit_ns)
-
         spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values])
-        sync = SyncOptions(
-            anchor=checked['anchor'],
-            match=checked['match'],
-            tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
-            camera_period_ns=nanoseconds('camera_period_ms', 1_000_000),
-            max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),
-            joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
-            horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
-        )
         names = (field.name for field in dataclasses.fields(ModelOptions))
         model = ModelOptions(**{name: checked[name] for name in names})
-        return cls(checked, _topics(checked), spec, sync, model)
+        return cls(checked, _topics(checked), spec, _sync_options(checked), model)
+
+    def with_live(self, values: Mapping[str, Any]) -> Settings:
+        """These settings with other values of parameters that are `live`.
+
+        Raises:
+            ConfigError: naming the parameter and the fix.
+        """
+        checked = {**self.values, **{name: _BY_NAME[name].check(value) for name, value in values.items()}}
+        return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
+
+
+def _sync_options(checked: Mapping[str, Any]) -> SyncOptions:
+    def nanoseconds(name: str, unit_ns: int) -> int:
+        return round(checked[name] * unit_ns)
+
+    return SyncOptions(
+        anchor=checked['anchor'],
+        match=checked['match'],
+        tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
+        camera_period_ns=nanoseconds('camera_period_ms', 1_000_000),
+        max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),
+        joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
+        horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
+    )
 
 
 def _spec(checked: Mapping[str, Any], stated: Sequence[str]) -> ObservationSpec:
@@ -244,26 +273,27 @@ def _spec(checked: Mapping[str, Any], stated: Sequence[str]) -> ObservationSpec:
     return packed
 
 
-def _topics(values: Mapping[str, Any]) -> dict[str, str]:
-    topics = {source: values[f'topics.{source}'] for source in (*CAMERAS, JOINTS)}
-    for source, topic in topics.items():
-        if not topic:
+def _topics(values: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    topics = {camera: (values[f'topics.{camera}'],) for camera in CAMERAS} | {JOINTS: tuple(values[f'topics.{JOINTS}'])}
+    for source, names in topics.items():
+        if not all(names):
             raise ConfigError(f'topics.{source}: the topic is empty; name one')
     if values['image_transport'] == 'compressed':
         for camera in CAMERAS:
-            if not topics[camera].endswith(COMPRESSED_SUFFIX):
-                topics[camera] += COMPRESSED_SUFFIX
-    refuse_shared_topics({source: absolute(topic) for source, topic in topics.items()})
+            (topic,) = topics[camera]
+            topics[camera] = (topic if is_compressed(topic) else topic + COMPRESSED_SUFFIX,)
+    refuse_shared_topics({source: tuple(map(absolute, names)) for source, names in topics.items()})
     return topics
 
 
-def refuse_shared_topics(topics: Mapping[str, str]) -> None:
-    """Raises ConfigError when two sources have one topic: the encoder would see one camera twice."""
+def refuse_shared_topics(topics: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises ConfigError when a topic is named twice: the encoder would see one camera twice."""
     sources: dict[str, str] = {}
-    for source, topic in topics.items():
-        if topic in sources:
-            raise ConfigError(f'topics.{source}: {topic} is the topic of {sources[topic]} too; give each source its own')
-        sources[topic] = source
+    for source, names in topics.items():
+        for topic in names:
+            if topic in sources:
+                raise ConfigError(f'topics.{source}: {topic} is the topic of {sources[topic]} too; name each topic once')
+            sources[topic] = source
 
 
 def absolute(topic: str) -> str:

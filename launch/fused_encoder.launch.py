@@ -23,14 +23,18 @@ CONFIG = Path(__file__).resolve().parents[1] / 'config'
 # Fast DDS 3 renamed it.
 PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
-# Argument: the parameter that it overrides, the parameter's type, and what it is.
+# Argument: the parameter that it overrides, the parameter's type (None: as YAML reads it), and what it is.
 OVERRIDES = {
     'checkpoint': ('checkpoint', str, 'path of an encoder state dict'),
     'device': ('device', str, 'auto, cpu, cuda or cuda:N'),
     'left_wrist': ('topics.left_wrist', str, 'topic of the left wrist camera'),
     'right_wrist': ('topics.right_wrist', str, 'topic of the right wrist camera'),
     'global': ('topics.global', str, 'topic of the global camera'),
-    'joint_states': ('topics.joint_states', str, 'topic of the joint states'),
+    'joint_states': (
+        'topics.joint_states',
+        None,
+        'topic of the joint states, or topics: [/left/joint_states, /right/joint_states]',
+    ),
     'autostart': ('autostart', bool, 'true, or false to leave configure and activate to a lifecycle manager'),
     'use_sim_time': ('use_sim_time', bool, 'true takes the time from /clock, as in a simulation or a replay'),
 }

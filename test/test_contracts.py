@@ -59,6 +59,10 @@ def test_unusable_specs_are_named(fields: dict[str, object], says: str) -> None:
         ({'autostart': 'yes'}, 'autostart'),
         ({'topics.global': ''}, 'topics.global: the topic is empty'),
         ({'topics.global': 'left_wrist/image'}, 'left_wrist/image is the topic of'),
+        ({'topics.joint_states': []}, 'topics.joint_states: .* is not a list of names'),
+        ({'topics.joint_states': ['/left', '']}, 'topics.joint_states: the topic is empty'),
+        ({'topics.joint_states': ['/left', 'left']}, '/left is the topic of joint_states too; name each topic once'),
+        ({'topics.joint_states': ['/arms', 'global/image']}, 'topics.joint_states: /global/image is the topic of global too'),
         ({'joint_names': [1, 2]}, 'joint_names'),
         ({'joint_names': 5}, 'joint_names: 5 is not a list of names'),
         ({'cameras': {'left_wrist': 1}}, 'cameras'),
@@ -86,10 +90,10 @@ def test_whole_numbers_and_units() -> None:
 
 def test_compressed_topics() -> None:
     one = Settings.from_values({'topics.global': '/cam/image/compressed'})
-    assert one.topics['global'] == '/cam/image/compressed' and one.topics['left_wrist'] == 'left_wrist/image'
+    assert one.topics['global'] == ('/cam/image/compressed',) and one.topics['left_wrist'] == ('left_wrist/image',)
     every = Settings.from_values({'topics.global': '/cam/image/compressed', 'image_transport': 'compressed'})
-    assert every.topics['global'] == '/cam/image/compressed'
-    assert every.topics['left_wrist'] == 'left_wrist/image/compressed' and every.topics['joint_states'] == 'joint_states'
+    assert every.topics['global'] == ('/cam/image/compressed',)
+    assert every.topics['left_wrist'] == ('left_wrist/image/compressed',) and every.topics['joint_states'] == ('joint_states',)
 
 
 def test_parameter_files(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def add_parameters(command: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='SOURCE=TOPIC',
-        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat',
+        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat, also for several topics of joints',
     )
     command.add_argument(
         '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
@@ -59,11 +59,14 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f'--set {assignment}: the value is not YAML: {error}') from error
+    joint_topics = []
     for assignment in options.topic:
         source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')
         if source not in (*CAMERAS, JOINTS):
             raise ConfigError(f'--topic {assignment}: {source!r} is no source; use one of {[*CAMERAS, JOINTS]}')
-        values[f'topics.{source}'] = topic
+        if source == JOINTS:
+            joint_topics.append(topic)
+        values[f'topics.{source}'] = joint_topics if source == JOINTS else topic
     for name in ('checkpoint', 'device'):
         if getattr(options, name, None) is not None:
             values[name] = getattr(options, name)

@@ -57,8 +57,8 @@ def backward_stamps(facts: Facts) -> Iterator[Finding]:
 
 
 def _many_publishers(facts: Facts, source: str, severity: Severity, title: str, evidence: str) -> Finding:
-    command = f'ros2 topic info -v {facts.streams[source].topic}'
-    return Finding(severity, title, evidence, 'See who publishes it.', commands=(command,))
+    commands = tuple(f'ros2 topic info -v {topic}' for topic in facts.streams[source].topics)
+    return Finding(severity, title, evidence, 'See who publishes it.', commands=commands)
 
 
 def _delays(facts: Facts) -> dict[str, float]:

@@ -48,7 +48,7 @@ class Finding:
     @property
     def options(self) -> list[str]:
         """The parameters as options of `fused-encoder`."""
-        return [_option(name, value) for name, value in self.parameters.items()]
+        return [option for name, value in self.parameters.items() for option in _options(name, value)]
 
     @property
     def lines(self) -> list[str]:
@@ -73,10 +73,11 @@ def as_yaml(value: Value) -> str:
     return text.removesuffix('\n').removesuffix('\n...')
 
 
-def _option(name: str, value: Value) -> str:
+def _options(name: str, value: Value) -> list[str]:
     if name.startswith(_TOPICS):
-        return f'--topic {quote(f"{name.removeprefix(_TOPICS)}={value}")}'
-    return f'--set {quote(f"{name}={as_yaml(value)}")}'
+        topics = value if isinstance(value, list) else [value]
+        return [f'--topic {quote(f"{name.removeprefix(_TOPICS)}={topic}")}' for topic in topics]
+    return [f'--set {quote(f"{name}={as_yaml(value)}")}']
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 from fused_encoder_ros.diagnosis.facts import Facts
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import absolute, is_compressed
+from fused_encoder_ros.settings import is_compressed
 from fused_encoder_ros.topics import Topic, expected_kind
 
 _HINTS = {
@@ -25,7 +25,8 @@ _NEAR_JOINT, _CLEARLY_NEARER = 0.6, 0.05
 
 def likely_topics(facts: Facts, sources: Collection[str]) -> dict[str, str]:
     """For each of the sources the unused topic that is most like it, each topic once."""
-    used = {absolute(stream.topic) for stream in facts.streams.values() if not stream.problem}
+    streams = facts.streams.values()
+    used = {t.name for t in facts.topics if any(t.name in s.topics and _fits(s.source, t) for s in streams)}
     topics = [topic for topic in facts.topics if topic.messages != 0 and topic.name not in used]
     pairs = [(_likeness(source, t.name), source, t.name) for source in sources for t in topics if _fits(source, t)]
     likely: dict[str, str] = {}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, Reason, stamp_to_ns
+from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.topics import Topic
 
@@ -95,7 +96,7 @@ class Track:
         """Take a message; `problem` says why it is undecodable."""
         self.stamps.append(stamp_ns)
         self.recorded.append(min(recorded_ns, _LATEST_NS))
-        content = _content(message)
+        content = image_content(message) if hasattr(message, 'data') else ''
         if content and (content in self.contents or len(self.contents) < _KINDS):
             self.contents[content] += 1
         if problem is not None:
@@ -199,9 +200,3 @@ def _finite_joints(message: Any) -> tuple[str, ...]:
     if len(message.position) != len(message.name) or len(set(message.name)) != len(message.name):
         return ()
     return tuple(name for name, position in zip(message.name, message.position) if math.isfinite(position))
-
-
-def _content(message: Any) -> str:
-    if hasattr(message, 'format'):
-        return str(message.format)
-    return f'{message.encoding} {message.width}×{message.height}' if hasattr(message, 'encoding') else ''

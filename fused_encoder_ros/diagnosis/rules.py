@@ -10,7 +10,7 @@ from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict, wor
 from fused_encoder_ros.diagnosis.likely import likely_joints, likely_topics
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.pipeline.data import JOINTS, Reason
-from fused_encoder_ros.settings import Value, absolute, is_compressed
+from fused_encoder_ros.settings import Value, is_compressed
 
 _GOOD_SHARE, _POOR_SHARE = 0.95, 0.5
 _WORTH_SHARE, _SAME_SHARE = 0.02, 0.01
@@ -44,8 +44,8 @@ def _missing_topics(facts: Facts) -> Findings:
         return
     here = {topic.name for topic in facts.topics}
     likely = likely_topics(facts, missing)
-    wrong = [stream.problem for stream in missing.values() if absolute(stream.topic) in here]
-    absent = [absolute(stream.topic) for stream in missing.values() if absolute(stream.topic) not in here]
+    wrong = [stream.problem for stream in missing.values() if here.issuperset(stream.topics)]
+    absent = [topic for stream in missing.values() for topic in stream.topics if topic not in here]
     told = [f'There is no {some(absent)}'] if absent else []
     told += [capital(problem) for problem in wrong]
     if likely:
@@ -59,12 +59,17 @@ def _missing_topics(facts: Facts) -> Findings:
 
 def _topic_parameters(facts: Facts, likely: dict[str, str]) -> dict[str, Value]:
     """Parameters that make these the sources' topics."""
-    topics = {source: likely.get(source, stream.topic) for source, stream in facts.streams.items()}
-    is_raw = any(not is_compressed(topic) for source, topic in topics.items() if source != JOINTS)
-    if likely and is_raw and facts.settings.values['image_transport'] == 'compressed':
+    here = {topic.name for topic in facts.topics}
+    parameters: dict[str, Value] = {f'topics.{source}': topic for source, topic in likely.items()}
+    if JOINTS in likely:
+        kept = [topic for topic in facts.streams[JOINTS].topics if topic in here]
+        parameters[f'topics.{JOINTS}'] = [*kept, likely[JOINTS]]
+    cameras = {source: stream.topic for source, stream in facts.streams.items() if source != JOINTS}
+    is_raw = any(not is_compressed(topic) for source, topic in likely.items() if source != JOINTS)
+    if is_raw and facts.settings.values['image_transport'] == 'compressed':
         # Which would append its suffix; each topic then says its transport by its own name.
-        return {'image_transport': 'raw', **{f'topics.{source}': topic for source, topic in topics.items()}}
-    return {f'topics.{source}': topic for source, topic in likely.items()}
+        return {'image_transport': 'raw', **{f'topics.{name}': topic for name, topic in cameras.items()}, **parameters}
+    return parameters
 
 
 def _reliability(facts: Facts) -> Findings:
@@ -80,7 +85,7 @@ def _two_publishers(facts: Facts) -> Findings:
     for source, offered in facts.offered.items():
         # A bag lists those that came one after the other as well.
         if source != JOINTS and facts.noun == 'robot' and len(offered) > 1:
-            topic = absolute(facts.streams[source].topic)
+            topic = facts.streams[source].topic
             evidence = f'Their images come on {topic} in turn, and each set has one or the other.'
             title = f'{len(offered)} publishers send {source}'
             fix = 'Stop the one that does not belong there.'
@@ -90,7 +95,7 @@ def _two_publishers(facts: Facts) -> Findings:
 def _silent_topics(facts: Facts) -> Findings:
     silent = [source for source, stream in facts.streams.items() if not stream.problem and not stream.messages]
     if silent:
-        topics = [absolute(facts.streams[source].topic) for source in silent]
+        topics = [topic for source in silent for topic in facts.streams[source].topics]
         evidence = f'The {facts.noun} has {some(topics)}, but nothing came.'
         fix = 'See whether the drivers run, and whether their QoS fits.'
         commands = tuple(f'ros2 topic hz {topic}' for topic in topics) if facts.noun == 'robot' else ()
@@ -227,7 +232,7 @@ def _changing_content(facts: Facts) -> Findings:
         if len(stream.contents) > 1:
             title = f'{source} changes its encoding or size'
             evidence = f'It sent {some(list(stream.contents), 4)}. Two drivers on one topic?'
-            command = f'ros2 topic info -v {absolute(stream.topic)}'
+            command = f'ros2 topic info -v {stream.topic}'
             yield Finding(Severity.WARN, title, evidence, 'See who publishes it.', commands=(command,))
 
 

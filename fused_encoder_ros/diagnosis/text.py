@@ -10,7 +10,6 @@ from fused_encoder_ros.diagnosis.facts import Facts
 from fused_encoder_ros.diagnosis.findings import Finding
 from fused_encoder_ros.diagnosis.streams import Stream
 from fused_encoder_ros.diagnosis.wording import per_cent, printable, span
-from fused_encoder_ros.settings import absolute
 
 _WIDTH, _LABEL = 110, 14
 
@@ -39,7 +38,7 @@ def _examined(diagnosis: Diagnosis) -> Iterator[str]:
 
 
 def _stream(facts: Facts, source: str, stream: Stream) -> str:
-    told = [absolute(stream.topic), f'{stream.messages} messages']
+    told = [stream.topic, f'{stream.messages} messages']
     if stream.rate_hz:
         told.append(f'{stream.rate_hz:.1f} Hz')
     told += list(stream.contents)[:1]

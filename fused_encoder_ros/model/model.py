@@ -62,6 +62,11 @@ class Model:
         return f'{self.design}, {weights} {self.short_hash}, engine {engine}'
 
     @property
+    def device_bytes(self) -> int | None:
+        """Memory that torch holds on the engine's GPU, free blocks included; None on a CPU."""
+        return torch.cuda.memory_reserved(self.engine.device) if self.engine.device.type == 'cuda' else None
+
+    @property
     def warnings(self) -> list[str]:
         """What a user must know about this model, for the log."""
         if self.is_random:

@@ -40,18 +40,18 @@ class Bag:
 
     Args:
         path: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file.
-        topics: topic of each source; relative names count from the root.
-        require_all: whether every source must have its topic.
+        topics: topics of each source; relative names count from the root.
+        require_all: whether every source must have all its topics.
 
     Attributes:
-        kinds: message type of each source that has its topic.
-        lacks: why each other source has none.
+        kinds: message type of each source that has a topic.
+        lacks: why each source that lacks one of its topics does.
 
     Raises:
         BagError: naming the bag and the fix, when it cannot be read or lacks a topic.
     """
 
-    def __init__(self, path: Path, topics: Mapping[str, str], require_all: bool = True) -> None:
+    def __init__(self, path: Path, topics: Mapping[str, tuple[str, ...]], require_all: bool = True) -> None:
         self.path = path
         if not path.exists():
             raise BagError(f'bag {path} does not exist')
@@ -69,10 +69,10 @@ class Bag:
         self._connections: list[tuple[Connection, str]] = []
         self.kinds: dict[str, str] = {}
         self.lacks: dict[str, str] = {}
-        for source, topic in topics.items():
+        for source, topic in ((source, topic) for source, names in topics.items() for topic in names):
             found = self._find(source, topic)
             if isinstance(found, str):
-                self.lacks[source] = found
+                self.lacks[source] = '; '.join(filter(None, (self.lacks.get(source), found)))
             else:
                 self._connections += [(connection, source) for connection in found]
                 self.kinds[source] = found[0].msgtype

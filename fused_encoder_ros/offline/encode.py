@@ -206,7 +206,7 @@ def _metadata(path: Path, settings: Settings, model: Model, batch_size: int) -> 
         'bag': path.resolve().name,
         'spec': settings.spec.to_dict(),
         'sync': asdict(settings.sync),
-        'topics': dict(settings.topics),
+        'topics': {source: list(names) for source, names in settings.topics.items()},
         'model_hash': model.hash,
         'design': model.design,
         'random_weights': model.is_random,

@@ -18,12 +18,12 @@ class History(Generic[T]):
     An item more than a horizon before the newest means that the stream's clock jumped: the history begins again.
 
     Args:
-        horizon_ns: how long items are kept.
+        horizon_ns: how long items are kept; may be set anew.
         limit: most items kept, whatever the stamps say.
     """
 
     def __init__(self, horizon_ns: int, limit: int) -> None:
-        self._horizon_ns = horizon_ns
+        self.horizon_ns = horizon_ns
         self._limit = limit
         self.stamps_ns: list[int] = []
         self.items: list[T] = []
@@ -39,7 +39,7 @@ class History(Generic[T]):
                 must not take away what it needs.
         """
         stamps = self.stamps_ns
-        if stamps and stamp_ns < stamps[-1] - self._horizon_ns:
+        if stamps and stamp_ns < stamps[-1] - self.horizon_ns:
             self.clear()
         if not stamps or stamp_ns > stamps[-1]:
             stamps.append(stamp_ns)
@@ -51,7 +51,7 @@ class History(Generic[T]):
             else:
                 stamps.insert(at, stamp_ns)
                 self.items.insert(at, item)
-        oldest_ns = min(stamps[-1], asked_ns) - self._horizon_ns
+        oldest_ns = min(stamps[-1], asked_ns) - self.horizon_ns
         if stamps[0] < oldest_ns or len(stamps) > self._limit:
             stale = max(bisect_left(stamps, oldest_ns), len(stamps) - self._limit)
             del stamps[:stale], self.items[:stale]
@@ -72,6 +72,6 @@ class History(Generic[T]):
 
     def copy(self) -> History[T]:
         """A history of the same items that goes its own way."""
-        twin: History[T] = History(self._horizon_ns, self._limit)
+        twin: History[T] = History(self.horizon_ns, self._limit)
         twin.stamps_ns, twin.items = self.stamps_ns[:], self.items[:]
         return twin

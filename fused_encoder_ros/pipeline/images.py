@@ -78,6 +78,11 @@ _JPEG_MAGIC, _JPEG_START_OF_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\x
 _PNG_MAGIC, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
 
 
+def image_content(message: Any) -> str:
+    """What an image message holds, such as 'rgb8 640×480', or the format of a compressed one."""
+    return str(message.format) if hasattr(message, 'format') else f'{message.encoding} {message.width}×{message.height}'
+
+
 class ImageDecoder:
     """Turns Image and CompressedImage messages into uint8 [S,S,3] RGB.
 

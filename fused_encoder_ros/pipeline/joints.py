@@ -109,6 +109,12 @@ class JointBuffer:
         self._groups = [_Group(list(range(len(self.names))), History(self._horizon_ns, self._limit))]
         self._brought: dict[bytes, list[_Group]] = {}
 
+    def set_limits(self, horizon_ns: int, max_age_ns: int) -> None:
+        """Keep samples for another time, and let joints rest on samples of another age."""
+        self._horizon_ns, self._max_age_ns = horizon_ns, max_age_ns
+        for group in self._groups:
+            group.rows.horizon_ns = horizon_ns
+
     def add(self, sample: JointSample, asked_ns: int = NEVER) -> None:
         """Take the joints that the sample brings; `asked_ns` as in `History.add`."""
         present = sample.positions == sample.positions  # not NaN
@@ -137,6 +143,12 @@ class JointBuffer:
         """Forget each joint whose newest sample is later than the stamp."""
         for group in self._groups:
             group.rows.clear_if_after(stamp_ns)
+
+    def stale(self, stamp_ns: int) -> list[str]:
+        """Names of the joints whose newest position is too old for the stamp, or which have none."""
+        least_ns = stamp_ns - self._max_age_ns
+        late = [joint for joints, rows in self._groups if not rows.reaches(least_ns) for joint in joints]
+        return [self.names[joint] for joint in sorted(late)]
 
     def is_settled(self, stamp_ns: int, may_hold: bool = False) -> bool:
         """Whether no joint need be waited for: each has a sample at or after the stamp or, if that may be held, one before."""

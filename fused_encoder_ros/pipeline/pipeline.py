@@ -70,7 +70,7 @@ class Pipeline:
 
     def __init__(self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '') -> None:
         self.spec = spec
-        self.options = options
+        self._anchor = options.anchor
         self.counts = Counts()
         self.sources = (*spec.cameras, JOINTS)
         self.on_decoded: Callable[[str, int], None] = lambda camera, stamp_ns: None
@@ -83,13 +83,22 @@ class Pipeline:
         """Number of anchor frames not yet decided."""
         return self._sync.pending
 
+    @property
+    def stale_joints(self) -> list[str]:
+        """Names of the joints without a position recent enough for the last anchor decided."""
+        return self._sync.stale_joints
+
+    def set_options(self, options: SyncOptions) -> None:
+        """As `Synchroniser.set_options`."""
+        self._sync.set_options(options)
+
     def push(self, source: str, message: Any) -> list[Outcome]:
         """Take one message of a source: a camera of the spec, or `JOINTS`.
 
         Bad messages never raise: they come back as a Drop (anchor) or a Reject (any other), with the reason.
         """
         self.counts.messages[source] += 1
-        if source == self.options.anchor:
+        if source == self._anchor:
             self.counts.anchors += 1
         try:
             outcomes = self._push_joints(message) if source == JOINTS else self._push_image(source, message)

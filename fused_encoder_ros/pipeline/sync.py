@@ -79,6 +79,11 @@ class _FrameBuffer(History[Frame]):
         super().__init__(options.horizon_ns, MAX_FRAMES)
         self._options = options
 
+    def set_options(self, options: SyncOptions) -> None:
+        """Go by other options."""
+        self.horizon_ns = options.horizon_ns
+        self._options = options
+
     def nearest(self, stamp_ns: int) -> Frame | None:
         """The frame nearest to the stamp, however far; of two equally near, the earlier."""
         at = bisect_left(self.stamps_ns, stamp_ns)
@@ -144,6 +149,11 @@ class Synchroniser:
         return len(self._pending) + sum(map(len, self._followers.values())) + len(self._joints)
 
     @property
+    def stale_joints(self) -> list[str]:
+        """Names of the joints without a position recent enough for the last anchor decided."""
+        return self._joints.stale(self._last_decided_ns) if self._last_decided_ns >= 0 else []
+
+    @property
     def _asked_ns(self) -> int:
         """The earliest stamp that still waits for its set."""
         return self._pending[0].stamp_ns if self._pending else NEVER
@@ -151,6 +161,15 @@ class Synchroniser:
     @property
     def _newest_anchor_ns(self) -> int:
         return self._pending[-1].stamp_ns if self._pending else self._last_decided_ns
+
+    def set_options(self, options: SyncOptions) -> None:
+        """Go by other options from the next message on. Raises ConfigError if they name another anchor."""
+        if options.anchor != self._options.anchor:
+            raise ConfigError(f'anchor: cannot become {options.anchor} while sets are made')
+        self._options = options
+        for buffer in self._followers.values():
+            buffer.set_options(options)
+        self._joints.set_limits(options.horizon_ns, options.joint_max_age_ns)
 
     def push_frame(self, camera: str, frame: Frame) -> list[Outcome]:
         """Take a frame of one of the spec's cameras."""

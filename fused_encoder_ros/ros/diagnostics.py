@@ -3,127 +3,185 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from fused_encoder_ros.model import Model
+from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.ros.inputs import Input
-from fused_encoder_ros.ros.monitor import InputMonitor, Latencies, Tally
+from fused_encoder_ros.ros.monitor import HeldLevel, Latencies, Tally, resident_bytes
 from fused_encoder_ros.ros.worker import SelfHealingModel
+from fused_encoder_ros.settings import Settings
 
 NOT_AVAILABLE = 'n/a'
 
+_OK, _WARN, _ERROR = range(3)
+_LEVELS = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
 
-def input_status(node_name: str, source: Input, monitor: InputMonitor, silence_s: float) -> DiagnosticStatus:
-    """State of one input: ERROR when it is silent, WARN when its messages are not usable."""
-    now_ns = time.monotonic_ns()
-    age_s, rate_hz = monitor.age_s(now_ns), monitor.rate_hz(now_ns)
-    publishers = len(source.publishers)
-    if monitor.silent_for_s(now_ns) > silence_s:
-        level, message = DiagnosticStatus.ERROR, silence_cause(source, monitor, silence_s)
-    elif monitor.problem:
-        level, message = DiagnosticStatus.WARN, monitor.problem
-    else:
-        level, message = DiagnosticStatus.OK, 'receiving'
-    values = {
-        'topic': source.resolved_topic,
-        'publishers': publishers,
-        'reliability': source.reliability,
-        'messages': monitor.messages,
-        'rate_hz': _number(rate_hz),
-        'age_s': _number(age_s),
-        **{f'rejected: {reason}': count for reason, count in monitor.rejects.items()},
-    }
-    return _status(f'{node_name}: {source.source}', level, message, values)
+_RECENT_REPORTS = 10
+"""Over how many reports, one a second, the share of drops is taken."""
+
+Problems = list[tuple[int, str]]
 
 
-def encoder_status(
-    node_name: str,
-    model: Model,
-    health: SelfHealingModel,
-    tally: Tally,
-    latencies: Latencies,
-    pipeline: Pipeline,
-    silent: bool,
-) -> DiagnosticStatus:
-    """State of the sets and of the encoder: ERROR when the engine fails or no set comes out, WARN on random weights."""
-    failure = health.failure  # the worker goes on
-    if failure:
-        level, message = DiagnosticStatus.ERROR, failure
-    elif silent:
-        level, message = DiagnosticStatus.ERROR, 'no set comes out'
-    elif model.is_random:
-        level, message = DiagnosticStatus.WARN, 'no checkpoint was given: features come from RANDOM weights'
-    else:
-        level, message = DiagnosticStatus.OK, 'encoding'
-    published, faults = tally.published, tally.faults  # the worker goes on counting
-    encoding = pipeline.counts.sets - published - faults - tally.unencoded
-    values: dict[str, object] = {
-        'anchors': pipeline.counts.anchors,
-        'sets': published,
-        'waiting': pipeline.pending + encoding,
-        **{f'dropped: {reason}': count for reason, count in sorted(tally.all_drops(faults).items())},
-        **{f'skew_max_ms: {source}': _number(ms) for source, ms in tally.worst_skew_ms().items()},
-    }
-    for stage, percentiles in latencies.percentiles().items():
-        for name, value in zip(('p50', 'p95', 'p99'), percentiles or (None, None, None)):
-            values[f'latency_ms: {stage} {name}'] = _number(value)
-    values |= {
-        'design': model.design,
-        'engine': model.engine.name,
-        'precision': model.engine.precision,
-        'engine_error': f'{model.engine_error:.1e}',
-        'engine_reason': model.engine_reason,
-        'engine_state': failure or 'running',
-        'engine_rebuilds': health.rebuilds,
-        'start_up_ms': f'{model.start_up_s * 1e3:.0f}',
-        'device': str(model.engine.device),
-        'threads': model.threads,
-        'model_hash': model.hash,
-        'random_weights': model.is_random,
-    }
-    return _status(f'{node_name}: encoder', level, message, values)
+class Diagnostics:
+    """Makes a status of the encoder and one of each input.
+
+    ERROR: an input is silent, no set comes out, or the engine fails. WARN: messages are lost or cannot be used, a
+    threshold of the parameters `diagnostics.*` is passed, or the weights are random.
+    """
+
+    def __init__(
+        self,
+        node_name: str,
+        inputs: Sequence[Input],
+        pipeline: Pipeline,
+        model: Model,
+        health: SelfHealingModel,
+        tally: Tally,
+        latencies: Latencies,
+    ) -> None:
+        self._node_name = node_name
+        self._inputs = inputs
+        self._pipeline = pipeline
+        self._model = model
+        self._health = health
+        self._tally = tally
+        self._latencies = latencies
+        self._held: defaultdict[str, HeldLevel] = defaultdict(HeldLevel)
+        self._lost_before: dict[str, int] = {}
+        self._ended: deque[tuple[int, int]] = deque(maxlen=_RECENT_REPORTS + 1)
+
+    def report(self, settings: Settings, silence: str) -> list[DiagnosticStatus]:
+        """Every status, for one report a second; `silence` says why no set comes out, empty when sets do."""
+        return [self._encoder(settings, silence), *(self._input(input_, settings) for input_ in self._inputs)]
+
+    def _input(self, input_: Input, settings: Settings) -> DiagnosticStatus:
+        monitor, now_ns = input_.monitor, time.monotonic_ns()
+        age_s, rate_hz = monitor.age_s(now_ns), monitor.rate_hz(now_ns)
+        problems: Problems = []
+        if cause := silence_cause(input_, settings.values['silence_s']):
+            problems.append((_WARN if monitor.problem else _ERROR, cause))
+        least = 'diagnostics.min_joint_rate_hz' if input_.source == JOINTS else 'diagnostics.min_camera_rate_hz'
+        if rate_hz is not None and rate_hz < settings.values[least]:
+            problems.append((_WARN, f'{rate_hz:.1f} Hz is below {least}'))
+        lost = monitor.lost - self._lost_before.get(input_.label, 0)
+        self._lost_before[input_.label] = monitor.lost
+        if lost:
+            problems.append((_WARN, f'the middleware lost {lost} message(s) in the last second'))
+        values = {
+            'topic': input_.resolved_topic,
+            'publishers': len(input_.publishers),
+            'reliability': input_.reliability,
+            'messages': monitor.messages,
+            'rate_hz': _number(rate_hz),
+            'jitter_ms': _number(monitor.jitter_ms),
+            'age_s': _number(age_s),
+            'bytes_per_s': _number(monitor.bytes_per_s(now_ns)),
+            'content': monitor.content or NOT_AVAILABLE,
+            'lost': monitor.lost,
+            **{f'rejected: {reason}': count for reason, count in monitor.rejects.items()},
+            'anchors_dropped': self._tally.drops_for(input_.source),
+        }
+        return self._status(input_.label, problems, 'receiving', values, settings)
+
+    def _encoder(self, settings: Settings, silence: str) -> DiagnosticStatus:
+        model, tally = self._model, self._tally
+        failure = self._health.failure  # the worker goes on
+        published, faults = tally.published, tally.faults  # the worker goes on counting
+        drops = tally.all_drops(faults)
+        stages = self._latencies.percentiles()
+        stale = self._pipeline.stale_joints
+        problems: Problems = [(_ERROR, failure)] if failure else [(_ERROR, f'no set comes out: {silence}')] if silence else []
+        if model.is_random:
+            problems.append((_WARN, 'no checkpoint was given: features come from RANDOM weights'))
+        share = self._recent_drop_share(published, sum(drops.values()))
+        if share is not None and share > settings.values['diagnostics.max_drop_share']:
+            problems.append((_WARN, f'{share:.0%} of the last anchor frames gave no set; the last: {tally.last_detail}'))
+        most_ms, total = settings.values['diagnostics.max_latency_ms'], stages['total']
+        if most_ms and total and total[1] > most_ms:
+            problems.append((_WARN, f'latency p95 {total[1]:.0f} ms is above diagnostics.max_latency_ms'))
+        if stale:
+            problems.append((_WARN, f'no recent position of {", ".join(stale)}'))
+        encoding = self._pipeline.counts.sets - published - faults - tally.unencoded
+        values: dict[str, object] = {
+            'anchors': self._pipeline.counts.anchors,
+            'sets': published,
+            'waiting': self._pipeline.pending + encoding,
+            **{f'dropped: {reason}': count for reason, count in sorted(drops.items())},
+            'recent_drop_share': _number(share),
+            'stale_joints': ', '.join(stale) or 'none',
+            **{f'skew_max_ms: {source}': _number(ms) for source, ms in tally.worst_skew_ms().items()},
+        }
+        for stage, percentiles in stages.items():
+            for name, value in zip(('p50', 'p95', 'p99'), percentiles or (None, None, None)):
+                values[f'latency_ms: {stage} {name}'] = _number(value)
+        return self._status('encoder', problems, 'encoding', values | self._engine(failure), settings)
+
+    def _engine(self, failure: str) -> dict[str, object]:
+        model, on_device = self._model, self._model.device_bytes
+        return {
+            'design': model.design,
+            'engine': model.engine.name,
+            'precision': model.engine.precision,
+            'engine_error': f'{model.engine_error:.1e}',
+            'engine_reason': model.engine_reason,
+            'engine_state': failure or 'running',
+            'engine_rebuilds': self._health.rebuilds,
+            'start_up_ms': f'{model.start_up_s * 1e3:.0f}',
+            'device': str(model.engine.device),
+            'threads': model.threads,
+            'model_hash': model.hash,
+            'random_weights': model.is_random,
+            'memory_mib': f'{resident_bytes() / 2**20:.1f}',
+            'device_memory_mib': NOT_AVAILABLE if on_device is None else f'{on_device / 2**20:.1f}',
+        }
+
+    def _recent_drop_share(self, published: int, dropped: int) -> float | None:
+        self._ended.append((published, dropped))
+        sets, drops = published - self._ended[0][0], dropped - self._ended[0][1]
+        return drops / (sets + drops) if sets + drops else None
+
+    def _status(
+        self, name: str, problems: Problems, good: str, values: Mapping[str, object], settings: Settings
+    ) -> DiagnosticStatus:
+        level = max((level for level, _ in problems), default=_OK)
+        message = '; '.join(text for one, text in problems if one == level) or good
+        held = self._held[name].update(level, message, time.monotonic_ns(), settings.values['diagnostics.hold_s'])
+        return DiagnosticStatus(
+            level=_LEVELS[held[0]],
+            name=f'{self._node_name}: {name}',
+            message=held[1],
+            hardware_id='',
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
 
 
-def silence_cause(source: Input, monitor: InputMonitor, silence_s: float) -> str:
+def silence_cause(input_: Input, silence_s: float) -> str:
     """Why an input is silent or unusable, in one clause; empty when it is neither."""
+    monitor = input_.monitor
     silent_for_s = monitor.silent_for_s(time.monotonic_ns())
     if silent_for_s <= silence_s:
-        return monitor.problem and f'{source.resolved_topic}: {monitor.problem}'
-    publishers = len(source.publishers)
-    cause = source.mismatch()
+        return monitor.problem and f'{input_.resolved_topic}: {monitor.problem}'
+    publishers = len(input_.publishers)
+    cause = input_.mismatch()
     if not cause and publishers == 0:
-        cause = f'nobody publishes it: start the driver, or set topics.{source.source}'
-    text = f'{source.resolved_topic}: 0 messages in {silent_for_s:.1f} s, {publishers} publisher(s)'
+        cause = f'nobody publishes it: start the driver, or set topics.{input_.source}'
+    text = f'{input_.resolved_topic}: 0 messages in {silent_for_s:.1f} s, {publishers} publisher(s)'
     return f'{text}, {cause}' if cause else text
 
 
-def explain_silence(
-    inputs: Sequence[Input],
-    monitors: Mapping[str, InputMonitor],
-    tally: Tally,
-    drops_before: Mapping[str, int],
-    silence_s: float,
-) -> str:
+def explain_silence(inputs: Sequence[Input], tally: Tally, drops_before: Mapping[str, int], silence_s: float) -> str:
     """Why no set comes out: silent or unusable inputs, else the reasons of the drops since `drops_before`."""
-    causes = [cause for source in inputs if (cause := silence_cause(source, monitors[source.source], silence_s))]
+    causes = [cause for input_ in inputs if (cause := silence_cause(input_, silence_s))]
     recent = {reason: count - drops_before.get(reason, 0) for reason, count in tally.all_drops().items()}
     reasons = ', '.join(f'{reason} {count}' for reason, count in recent.items() if count)
     if not causes and reasons:
         causes = [f'every anchor frame was dropped ({reasons}); the last: {tally.last_detail}']
     return '; '.join(causes) or 'messages arrive on every input, and sets should follow'
-
-
-def _status(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    return DiagnosticStatus(
-        level=level,
-        name=name,
-        message=message,
-        hardware_id='',
-        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-    )
 
 
 def _number(value: float | None) -> str:

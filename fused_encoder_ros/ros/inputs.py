@@ -1,36 +1,61 @@
-"""Subscriptions: one for each source, of the reliability that its publishers allow."""
+"""Subscriptions: one for each topic, of the reliability that its publishers allow."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions, _declare_qos_parameters
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.ros.distributions import on_message_lost
 from fused_encoder_ros.ros.filters import SimpleFilter, Subscriber
+from fused_encoder_ros.ros.monitor import InputMonitor
 from fused_encoder_ros.settings import Settings, is_compressed
+
+_LOST_REMEDY = (
+    'it is best effort. Images need shared memory that holds them, on the publisher too (config/fastdds_large_images.xml, '
+    'config/cyclonedds_large_images.xml), or a reliable publisher'
+)
+_LATE_REMEDY = 'the node does not keep up, or its depth (image_depth, joint_depth) is too small for such bursts'
 
 _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
 
 
 class Input(SimpleFilter):
-    """The messages of one source, whatever subscription they come through.
+    """The messages of one topic of a source, whatever subscription they come through.
 
     With reliability `auto` it subscribes best effort, which matches any publisher, and changes to reliable as soon as
     every publisher is: images of 0.9 MB are lost in numbers over best effort and default DDS buffers. A best-effort
     publisher that appears later changes it back. The old subscription serves until the new one has its first message.
+    What `qos_overrides` says of the topic comes first.
+
+    Attributes:
+        source, topic: whose messages these are.
+        label: what a person knows the input by: the source, with the topic where the source has several.
+        monitor: its health.
     """
 
-    def __init__(self, node: Node, source: str, settings: Settings) -> None:
+    def __init__(self, node: Node, source: str, topic: str, settings: Settings, log: Callable[[str, str], None]) -> None:
         super().__init__()
         self._node = node
         self.source = source
-        self.topic = settings.topics[source]
-        self._type = _message_type(source, self.topic)
+        self.topic = topic
+        self.label = source if len(settings.topics[source]) == 1 else f'{source} ({topic})'
+        self.monitor = InputMonitor(source, self.label, log)
+        self._type = _message_type(source, topic)
         self._depth = settings.values['joint_depth' if source == JOINTS else 'image_depth']
-        self._wanted = settings.values['reliability']
+        self._overrides = self._stated_overrides()
+        wanted = settings.values['reliability']
+        self._wanted = None if wanted == 'auto' else _RELIABILITIES[wanted]
+        if QoSPolicyKind.RELIABILITY in self._overrides.policy_kinds:
+            self._wanted = self._profile(ReliabilityPolicy.BEST_EFFORT).reliability
         self._last_stamp: Any = None
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._reliability = self._choose()
@@ -49,7 +74,7 @@ class Input(SimpleFilter):
     @property
     def reliability(self) -> str:
         """'reliable' or 'best_effort', as subscribed now."""
-        return next(name for name, policy in _RELIABILITIES.items() if policy == self._reliability)
+        return str(self._reliability.name.lower())
 
     def refresh(self) -> None:
         """Subscribe anew when the publishers ask for another reliability."""
@@ -63,12 +88,34 @@ class Input(SimpleFilter):
         """End every subscription."""
         self._close(self._subscribers[:])
 
+    def _stated_overrides(self) -> QoSOverridingOptions:
+        prefix = f'qos_overrides.{self.resolved_topic}.subscription.'
+        stated = [name.removeprefix(prefix) for name in self._node._parameter_overrides if name.startswith(prefix)]
+        kinds = {kind.name.lower(): kind for kind in QoSPolicyKind}
+        for name in stated:
+            if name not in kinds:
+                raise ConfigError(f'{prefix}{name}: there is no such policy; known are {", ".join(kinds)}')
+        return QoSOverridingOptions([kinds[name] for name in stated])
+
+    def _profile(self, reliability: ReliabilityPolicy) -> QoSProfile:
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=reliability)
+        try:
+            # Here, since not every release of message_filters lets the options through to rclpy.
+            _declare_qos_parameters(Subscription, self._node, self.resolved_topic, qos, self._overrides)
+        except (RuntimeError, ParameterException, TypeError) as error:
+            raise ConfigError(f'qos_overrides.{self.resolved_topic}: {error}') from error
+        return qos
+
     def _subscribe(self) -> Any:
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=self._depth, reliability=self._reliability)
         # Three positional arguments and one by keyword: the call that every release of message_filters takes.
-        subscriber = Subscriber(self._node, self._type, self.topic, qos_profile=qos)
+        subscriber = Subscriber(self._node, self._type, self.topic, qos_profile=self._profile(self._reliability))
         subscriber.registerCallback(self._on_message, subscriber)
+        on_message_lost(self._node, subscriber.sub, self._on_lost)
         return subscriber
+
+    def _on_lost(self, number: int) -> None:
+        best_effort = self._reliability == ReliabilityPolicy.BEST_EFFORT
+        self.monitor.lost_some(number, _LOST_REMEDY if best_effort else _LATE_REMEDY)
 
     def _on_message(self, message: Any, subscriber: Any) -> None:
         if len(self._subscribers) > 1 and subscriber is self._subscribers[-1]:
@@ -97,8 +144,8 @@ class Input(SimpleFilter):
         return ''
 
     def _choose(self) -> ReliabilityPolicy:
-        if self._wanted != 'auto':
-            return _RELIABILITIES[self._wanted]
+        if self._wanted is not None:
+            return self._wanted
         offered = [publisher.qos_profile.reliability for publisher in self.publishers]
         if not offered:
             return self._reliability

@@ -43,7 +43,7 @@ class LiveRobot:
     def __init__(self, settings: Settings, seconds: float) -> None:
         self._settings = settings
         self._seconds = seconds
-        self._arrived: deque[tuple[str, Any, int]] = deque()
+        self._arrived: deque[tuple[Input, Any, int]] = deque()
         self._refresh_at = 0.0
         self.largest_image = 0
         self._context = rclpy.Context()
@@ -51,15 +51,19 @@ class LiveRobot:
         self._node = rclpy.create_node('fused_encoder_doctor', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._inputs = {source: Input(self._node, source, settings) for source in (*settings.spec.cameras, JOINTS)}
-        for source, heard in self._inputs.items():
-            heard.registerCallback(self._on_message, source)
+        self._inputs = [
+            Input(self._node, source, topic, settings, lambda severity, text: None)
+            for source, topics in settings.topics.items()
+            for topic in topics
+        ]
+        for heard in self._inputs:
+            heard.registerCallback(self._on_message, heard)
 
     def __enter__(self) -> LiveRobot:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for heard in self._inputs.values():
+        for heard in self._inputs:
             heard.close()
         self._executor.shutdown()
         self._node.destroy_node()
@@ -82,32 +86,27 @@ class LiveRobot:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """Message type of each source whose topic somebody publishes as it should be."""
-        lacks = self.lacks
-        return {source: expected_kind(source, heard.topic) for source, heard in self._inputs.items() if source not in lacks}
+        """Message type of each source with a topic that somebody publishes as it should be."""
+        return {heard.source: expected_kind(heard.source, heard.topic) for heard in self._inputs if not _lack(heard)}
 
     @property
     def lacks(self) -> dict[str, str]:
-        """Why each other source cannot be heard."""
-        lacks = {}
-        for source, heard in self._inputs.items():
-            kinds = {publisher.topic_type for publisher in heard.publishers}
-            expected = expected_kind(source, heard.topic)
-            if not kinds:
-                lacks[source] = f'nobody publishes {heard.resolved_topic} for {source}'
-            elif expected not in kinds:
-                kind = ', '.join(sorted(kinds))
-                lacks[source] = f'topic {heard.resolved_topic} is {kind}, but topics.{source} needs {expected}'
-        return lacks
+        """Why each source that lacks one of its topics does."""
+        lacks: dict[str, list[str]] = {}
+        for heard in self._inputs:
+            if problem := _lack(heard):
+                lacks.setdefault(heard.source, []).append(problem)
+        return {source: '; '.join(problems) for source, problems in lacks.items()}
 
     @property
     def offered(self) -> dict[str, list[str]]:
         """Reliability that each source's publishers offer."""
         names = {ReliabilityPolicy.RELIABLE: 'reliable', ReliabilityPolicy.BEST_EFFORT: 'best_effort'}
-        return {
-            source: [names.get(publisher.qos_profile.reliability, 'unknown') for publisher in heard.publishers]
-            for source, heard in self._inputs.items()
-        }
+        offered: dict[str, list[str]] = {}
+        for heard in self._inputs:
+            here = [names.get(publisher.qos_profile.reliability, 'unknown') for publisher in heard.publishers]
+            offered.setdefault(heard.source, []).extend(here)
+        return offered
 
     def messages(self) -> Iterator[tuple[str, Any, int]]:
         """Yield (source, message, time of arrival in nanoseconds), until the time is over."""
@@ -116,17 +115,17 @@ class LiveRobot:
         while time.monotonic() < end:
             self._spin_once(end)
             while self._arrived:
-                source, message, at_ns = self._arrived.popleft()
-                if source != JOINTS:
+                heard, message, at_ns = self._arrived.popleft()
+                if heard.source != JOINTS:
                     self.largest_image = max(self.largest_image, len(message.data))
-                yield source, message, at_ns
+                yield heard.source, message, at_ns
 
     def _wait_for_publishers(self) -> None:
         """Until every source has been heard, or for so long that it will not be."""
-        missing, end = set(self._inputs), time.monotonic() + _DISCOVERY_S
+        missing, end = {heard.topic for heard in self._inputs}, time.monotonic() + _DISCOVERY_S
         while missing and time.monotonic() < end:
             self._spin_once(end)
-            missing -= {source for source, _, _ in self._arrived}
+            missing -= {heard.topic for heard, _, _ in self._arrived}
             self._arrived.clear()
         # Subscriptions may just have been made anew.
         settled = time.monotonic() + _SETTLING_S
@@ -138,10 +137,21 @@ class LiveRobot:
         now = time.monotonic()
         if now >= self._refresh_at:
             self._refresh_at = now + _REFRESH_S
-            for heard in self._inputs.values():
+            for heard in self._inputs:
                 heard.refresh()
         self._executor.spin_once(timeout_sec=max(min(end, self._refresh_at) - now, 0.0))
 
-    def _on_message(self, message: Any, source: str) -> None:
+    def _on_message(self, message: Any, heard: Input) -> None:
         # The system's clock, by which drivers stamp.
-        self._arrived.append((source, message, time.time_ns()))
+        self._arrived.append((heard, message, time.time_ns()))
+
+
+def _lack(heard: Input) -> str:
+    """Why an input cannot be heard, or an empty string."""
+    kinds = {publisher.topic_type for publisher in heard.publishers}
+    expected = expected_kind(heard.source, heard.topic)
+    if not kinds:
+        return f'nobody publishes {heard.resolved_topic} for {heard.source}'
+    if expected not in kinds:
+        return f'topic {heard.resolved_topic} is {", ".join(sorted(kinds))}, but topics.{heard.source} needs {expected}'
+    return ''

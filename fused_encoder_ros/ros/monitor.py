@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.ros.worker import Timing
 
@@ -22,43 +26,69 @@ _NUMBER = re.compile(r'(?<=[ (])[0-9.]+')  # not the digits in names
 
 
 class InputMonitor:
-    """Health of one source, as seen when its messages arrive.
+    """Health of one input, as seen when its messages arrive.
+
+    Attributes:
+        messages: how many came.
+        lost: how many the middleware says that it lost.
+        rejects: messages that could not be used, by reason.
+        problem: why the last message could not be used; empty when it could.
+        content: what the last image held; empty for joints.
 
     Args:
-        source: its name.
+        source: whose messages they are.
+        label: what the log calls it.
         log: takes (severity, text); called at most once in five seconds for a problem, and when it has gone.
     """
 
-    def __init__(self, source: str, log: Callable[[str, str], None]) -> None:
-        self.source = source
+    def __init__(self, source: str, label: str, log: Callable[[str, str], None]) -> None:
+        self._source = source
+        self._label = label
         self.messages = 0
         self.rejects: Counter[str] = Counter()
         self.problem = ''
+        self.lost = 0
+        self.content = ''
         self.last_arrival_ns: int | None = None
         self._since_ns = time.monotonic_ns()
         self._arrivals: deque[int] = deque(maxlen=64)
+        self._sizes: deque[int] = deque(maxlen=64)
         self._log = log
         self._last_log_ns: int | None = None
         self._logged = False
+        self._last_lost_log_ns: int | None = None
 
-    def arrived(self, now_ns: int) -> None:
+    def arrived(self, message: Any, now_ns: int) -> None:
         """A message came, at `time.monotonic_ns`."""
         self.messages += 1
         self.last_arrival_ns = now_ns
         self._arrivals.append(now_ns)
+        if self._source != JOINTS:
+            self._sizes.append(len(message.data))
+            self.content = image_content(message)
+
+    def lost_some(self, number: int, remedy: str) -> None:
+        """The middleware has lost messages; said at once, and again after five seconds if it goes on."""
+        self.lost += number
+        now_ns = time.monotonic_ns()
+        if self._last_lost_log_ns is None or now_ns - self._last_lost_log_ns >= _LOG_INTERVAL_NS:
+            self._last_lost_log_ns = now_ns
+            self._log('warn', f'{self._label}: the middleware lost {self.lost} message(s) so far: {remedy}')
 
     def judged(self, outcomes: Sequence[Outcome], now_ns: int) -> None:
         """The outcomes of the message that came."""
-        faults = [o for o in outcomes if isinstance(o, (Drop, Reject)) and o.stream == self.source and o.reason in _OWN_FAULTS]
+        faults = [
+            o for o in outcomes if isinstance(o, (Drop, Reject)) and o.stream == self._source and o.reason in _OWN_FAULTS
+        ]
         if not faults:
             if self._logged:
-                self._log('info', f'{self.source}: usable again')
+                self._log('info', f'{self._label}: usable again')
             self.problem, self._logged = '', False
             return
         self.rejects[str(faults[0].reason)] += 1
         self.problem = faults[0].detail
         if not self._logged and (self._last_log_ns is None or now_ns - self._last_log_ns >= _LOG_INTERVAL_NS):
-            self._log('warn', f'{self.source}: {self.problem}')
+            self._log('warn', f'{self._label}: {self.problem}')
             self._logged, self._last_log_ns = True, now_ns
 
     def rate_hz(self, now_ns: int) -> float | None:
@@ -66,6 +96,19 @@ class InputMonitor:
         if len(self._arrivals) < 2:
             return None
         return len(self._arrivals) / max((now_ns - self._arrivals[0]) / 1e9, 1e-9)
+
+    @property
+    def jitter_ms(self) -> float | None:
+        """Half the width of the middle nine tenths of the steps between arrivals; None before the third message."""
+        if len(self._arrivals) < 3:
+            return None
+        low, high = np.percentile(np.diff(self._arrivals), [5, 95]).tolist()
+        return float(high - low) / 2e6
+
+    def bytes_per_s(self, now_ns: int) -> float | None:
+        """Of image data; None for joints and before the second message."""
+        rate_hz = self.rate_hz(now_ns)
+        return None if rate_hz is None or not self._sizes else rate_hz * sum(self._sizes) / len(self._sizes)
 
     def age_s(self, now_ns: int) -> float | None:
         """Seconds since the last message; None before the first."""
@@ -173,6 +216,7 @@ class Tally:
         self.faults = 0
         self.last_feature_ns: int | None = None
         self.last_detail = ''
+        self._by_source: Counter[str] = Counter()
         self._skews: deque[Mapping[str, int]] = deque(maxlen=_WINDOW)
 
     def matched(self, observation: Observation) -> None:
@@ -182,12 +226,17 @@ class Tally:
     def dropped(self, drop: Drop) -> None:
         """An anchor gave no set."""
         self.drops[drop.key] += 1
+        self._by_source[drop.stream] += 1
         self.last_detail = drop.detail
 
     def all_drops(self, faults: int | None = None) -> dict[str, int]:
         """Drops by reason, the worker's included; `faults` gives a count that was read before."""
         faults = self.faults if faults is None else faults
         return {**self.drops, **({str(Reason.ENCODER_FAULT): faults} if faults else {})}
+
+    def drops_for(self, source: str) -> int:
+        """Anchor frames that gave no set because of this source."""
+        return self._by_source[source]
 
     def worst_skew_ms(self) -> dict[str, float]:
         """The largest skew of each source over the last sets."""
@@ -198,27 +247,51 @@ class Tally:
         return worst
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE')
+
+
 class SilenceWatch:
     """Says in one line why no set comes out, again when the cause has changed, and when sets come again."""
 
-    def __init__(self, silence_s: float, log: Callable[[str, str], None]) -> None:
-        self._silence_s = silence_s
+    def __init__(self, log: Callable[[str, str], None]) -> None:
         self._log = log
         self._since_ns = time.monotonic_ns()
         self._said = ''
 
-    def check(self, last_feature_ns: int | None, explain: Callable[[], str]) -> bool:
-        """Whether it has been silent for too long."""
+    def check(self, last_feature_ns: int | None, silence_s: float, explain: Callable[[], str]) -> str:
+        """Why it has been silent for longer than `silence_s`; empty when it has not."""
         now_ns = time.monotonic_ns()
         silent_s = (now_ns - max(last_feature_ns or 0, self._since_ns)) / 1e9
-        if silent_s < self._silence_s:
+        if silent_s < silence_s:
             if self._said:
                 self._log('info', 'sets are coming again')
                 self._said = ''
-            return False
+            return ''
         explanation = explain()
         cause = _NUMBER.sub('', explanation)  # growing counts are no new cause
         if cause != self._said:
             self._said = cause
             self._log('warn', f'no set for {silent_s:.1f} s: {explanation}')
-        return True
+        return explanation
+
+
+class HeldLevel:
+    """A level that goes up at once, and down only after it was lower all the time for a while.
+
+    A camera that comes and goes ten times a minute is then seen as one trouble, not as twenty.
+    """
+
+    def __init__(self) -> None:
+        self._level = 0
+        self._message = ''
+        self._seen_ns = 0
+
+    def update(self, level: int, message: str, now_ns: int, hold_s: float) -> tuple[int, str]:
+        """The level and message to show, for those that hold now."""
+        if level < self._level and now_ns - self._seen_ns < hold_s * 1e9:
+            return self._level, f'recovering from: {self._message}'
+        self._level, self._message, self._seen_ns = level, message, now_ns
+        return level, message

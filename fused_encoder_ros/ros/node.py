@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import rclpy
@@ -14,6 +14,7 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, String
@@ -52,7 +53,6 @@ def _logged(callback: Callback) -> Callback:
             return callback(self, state)
         except FusedEncoderError as error:
             self.get_logger().error(f'{callback.__name__} refused: {error}')
-            self._release()
             return TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().fatal(f'{callback.__name__} failed:\n{traceback.format_exc()}')
@@ -86,12 +86,16 @@ class FusedEncoderNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the model, create the publishers."""
         settings = self._declared.settings()
-        refuse_shared_topics({source: self._resolve(source, topic) for source, topic in settings.topics.items()})
+        refuse_shared_topics(
+            {source: tuple(self._resolve(source, topic) for topic in topics) for source, topics in settings.topics.items()}
+        )
         self._model = load_model(settings.model, settings.spec)
         self._settings = settings
         for name, kind in _OUTPUTS.items():
-            self._outputs[name] = self.create_lifecycle_publisher(kind, f'~/{name}', 10)
-        self._declared.locked = True
+            self._outputs[name] = self.create_lifecycle_publisher(
+                kind, f'~/{name}', 10, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            )
+        self._declared.on_live = self._on_live
         log = self.get_logger()
         log.info(
             f'encoder: {self._model.description} ({self._model.engine_reason}), '
@@ -106,9 +110,10 @@ class FusedEncoderNode(LifecycleNode):
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker."""
-        super().on_activate(state)
         assert self._settings is not None and self._model is not None
         self._session = Session(self, self._settings, self._model, self._outputs, self._steady)
+        # Once nothing can fail any more, so that a refused activation leaves the node as it was.
+        super().on_activate(state)
         topics = ', '.join(source.resolved_topic for source in self._session.inputs)
         self.get_logger().info(f'active; anchor {self._settings.sync.anchor}; listening to {topics}')
         return TransitionCallbackReturn.SUCCESS
@@ -149,6 +154,13 @@ class FusedEncoderNode(LifecycleNode):
         self._end_session()
         super().destroy_node()
 
+    def _on_live(self, values: Mapping[str, Any]) -> None:
+        """Parameters have changed that may do so while the node runs."""
+        assert self._settings is not None
+        self._settings = self._settings.with_live(values)
+        if self._session is not None:
+            self._session.apply(self._settings)
+
     def _resolve(self, source: str, topic: str) -> str:
         """A topic's full name after remapping."""
         try:
@@ -168,7 +180,7 @@ class FusedEncoderNode(LifecycleNode):
             self.destroy_lifecycle_publisher(publisher)
         self._outputs.clear()
         self._model = self._settings = None
-        self._declared.locked = False
+        self._declared.on_live = None
 
 
 def run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -18,6 +19,10 @@ class NodeParameters:
 
     A value of the wrong type or out of range does not stop the node from starting: it is remembered and refused when
     the node is configured, with a sentence that names the parameter and the fix.
+
+    Attributes:
+        on_live: set while the node is configured: takes the new values of live parameters, or raises ConfigError; other
+            parameters are refused then.
     """
 
     def __init__(self, node: Node) -> None:
@@ -25,7 +30,7 @@ class NodeParameters:
         self._refused: dict[str, ConfigError] = {}
         # What the user has said; the rest of the observation spec may come from the checkpoint.
         self._stated = set(node._parameter_overrides)
-        self.locked = False
+        self.on_live: Callable[[Mapping[str, Any]], None] | None = None
         for parameter in PARAMETERS:
             self._declare(parameter)
         node.add_on_set_parameters_callback(self._on_set)
@@ -71,14 +76,16 @@ class NodeParameters:
     def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
         table = {p.name: p for p in PARAMETERS}
         ours = [p for p in parameters if p.name in table]
-        if ours and self.locked:
-            reason = f'{ours[0].name} is read at configure: run cleanup, set it, then configure and activate'
-            return SetParametersResult(successful=False, reason=reason)
-        for parameter in ours:
-            try:
-                table[parameter.name].check(parameter.value)
-            except ConfigError as error:
-                return SetParametersResult(successful=False, reason=str(error))
+        try:
+            if self.on_live is None:
+                for parameter in ours:
+                    table[parameter.name].check(parameter.value)
+            elif fixed := [parameter.name for parameter in ours if not table[parameter.name].live]:
+                raise ConfigError(f'{fixed[0]} is read at configure: run cleanup, set it, then configure and activate')
+            elif ours:
+                self.on_live({parameter.name: parameter.value for parameter in ours})
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         for parameter in ours:
             self._refused.pop(parameter.name, None)
             self._stated.add(parameter.name)
@@ -86,9 +93,9 @@ class NodeParameters:
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:
-    # rclpy takes an empty list for one of bytes, and would refuse numbers later.
+    # rclpy takes an empty list for one of bytes, and would refuse numbers later; and a lone name stands for a list of one.
     descriptor = ParameterDescriptor(
-        description=parameter.description, read_only=parameter.read_only, dynamic_typing=parameter.floats
+        description=parameter.description, read_only=parameter.read_only, dynamic_typing=isinstance(parameter.default, list)
     )
     if parameter.choices:
         descriptor.additional_constraints = 'one of: ' + ', '.join(repr(choice) for choice in parameter.choices)

@@ -27,10 +27,10 @@ from fused_encoder_ros.pipeline.outputs import (
     describe_outcome,
 )
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.ros.diagnostics import encoder_status, explain_silence, input_status
+from fused_encoder_ros.ros.diagnostics import Diagnostics, explain_silence
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
-from fused_encoder_ros.ros.monitor import ArrivalClock, InputMonitor, Latencies, SilenceWatch, Tally
+from fused_encoder_ros.ros.monitor import ArrivalClock, Latencies, SilenceWatch, Tally
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import Settings
 
@@ -53,7 +53,6 @@ class Session:
     def __init__(self, node: Node, settings: Settings, model: Model, outputs: Mapping[str, Any], steady: Clock) -> None:
         self._node = node
         self._settings = settings
-        self._model = model
         self._outputs = outputs
         self._messages = OutputMessages(
             _MESSAGE_TYPES,
@@ -66,27 +65,36 @@ class Session:
         self._arrivals = ArrivalClock()
         self.pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
         self.pipeline.on_decoded = self._on_decoded
-        self._monitors = {source: InputMonitor(source, self._log) for source in self.pipeline.sources}
-        self._silence = SilenceWatch(settings.values['silence_s'], self._log)
+        self._silence = SilenceWatch(self._log)
         self._filter = ObservationFilter(self.pipeline)
         self._filter.register_outcome_callback(self._on_outcome)
         self._filter.registerCallback(self._on_observation)
         self.inputs: list[Input] = []
         self._drops_before: dict[str, int] = {}
-        self._diagnostics = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         with ExitStack() as undo:
-            undo.callback(node.destroy_publisher, self._diagnostics)
+            self._status_output = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+            undo.callback(node.destroy_publisher, self._status_output)
             undo.callback(node.destroy_service, node.create_service(Trigger, '~/reset', self._on_reset))
             self._worker = EncodeWorker(model, self._on_feature, self._on_fault)
             undo.callback(self._stop_encoding)
-            for source in self.pipeline.sources:
-                self.inputs.append(Input(node, source, settings))
-                undo.callback(self.inputs[-1].close)
-                self.inputs[-1].registerCallback(self._on_message, source)
+            for source, topics in settings.topics.items():
+                for topic in topics:
+                    input_ = Input(node, source, topic, settings, self._log)
+                    undo.callback(input_.close)
+                    input_.registerCallback(self._on_message, input_)
+                    self.inputs.append(input_)
+            self._diagnostics = Diagnostics(
+                node.get_name(), self.inputs, self.pipeline, model, self._worker.model, self.tally, self._latencies
+            )
             # The steady clock, so that a dead camera and a stopped /clock show.
             for period_s, callback in ((0.5, self._refresh_inputs), (1.0, self._report)):
                 undo.callback(node.destroy_timer, node.create_timer(period_s, callback, clock=steady))
             self._undo = undo.pop_all()
+
+    def apply(self, settings: Settings) -> None:
+        """Go by other values of the parameters that are live. For the executor's thread, as everything that makes sets."""
+        self._settings = settings
+        self.pipeline.set_options(settings.sync)
 
     def close(self) -> None:
         """Stop receiving, encode no more, and account for what was under way."""
@@ -110,13 +118,12 @@ class Session:
 
     # The executor's thread.
 
-    def _on_message(self, message: Any, source: str) -> None:
+    def _on_message(self, message: Any, input_: Input) -> None:
         now_ns = time.monotonic_ns()
-        monitor = self._monitors[source]
-        monitor.arrived(now_ns)
-        if source == self._settings.sync.anchor:
+        input_.monitor.arrived(message, now_ns)
+        if input_.source == self._settings.sync.anchor:
             self._arrivals.arrived(stamp_to_ns(message.header.stamp), now_ns, self._clock_ns())
-        monitor.judged(self._filter.add(message, source), now_ns)
+        input_.monitor.judged(self._filter.add(message, input_.source), now_ns)
 
     def _on_decoded(self, camera: str, stamp_ns: int) -> None:
         if camera == self._settings.sync.anchor:
@@ -149,22 +156,21 @@ class Session:
         return response
 
     def _refresh_inputs(self) -> None:
-        for source in self.inputs:
-            source.refresh()
+        for input_ in self.inputs:
+            input_.refresh()
 
     def _report(self) -> None:
-        name, silence_s = self._node.get_name(), self._settings.values['silence_s']
-        silent = self._silence.check(
+        silence_s = self._settings.values['silence_s']
+        silence = self._silence.check(
             self.tally.last_feature_ns,
-            lambda: explain_silence(self.inputs, self._monitors, self.tally, self._drops_before, silence_s),
+            silence_s,
+            lambda: explain_silence(self.inputs, self.tally, self._drops_before, silence_s),
         )
-        if not silent:
+        if not silence:
             self._drops_before = self.tally.all_drops()
-        health = self._worker.model
-        status = [encoder_status(name, self._model, health, self.tally, self._latencies, self.pipeline, silent)]
-        status += [input_status(name, source, self._monitors[source.source], silence_s) for source in self.inputs]
         stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=status))
+        status = self._diagnostics.report(self._settings, silence)
+        self._status_output.publish(DiagnosticArray(header=Header(stamp=stamp), status=status))
 
     # The worker's thread.
 

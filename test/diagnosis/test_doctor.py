@@ -31,11 +31,12 @@ from fused_encoder_ros.diagnosis.text import as_text
 from fused_encoder_ros.diagnosis.transport import judge_transport, read_transport
 from fused_encoder_ros.model.checkpoint import Dimensions, random_encoder
 from fused_encoder_ros.model.packed_checkpoint import write_packed
-from fused_encoder_ros.offline.bag import Bag, typestore
+from fused_encoder_ros.offline.bag import Bag, BagWriter, typestore
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings, read_parameter_file
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 from fused_encoder_ros.synthetic import Event
+from fused_encoder_ros.topics import JOINT_STATE
 
 SOUND = Environment('3.11', {}, frozenset(), [])
 NAMES = RIG.message_joint_names
@@ -139,6 +140,19 @@ def test_a_missing_topic_is_given_with_the_line_that_mends_it(tmp_path: Path) ->
     assert not faults(follow(path, finding))
 
 
+def test_one_of_several_joint_topics_is_missing(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / 'bag', 'mcap', {f'/{arm}/joint_states': JOINT_STATE for arm in ('left', 'right')}) as writer:
+        for number, arm in enumerate(('left', 'right')):
+            writer.write(f'/{arm}/joint_states', ros_messages.joint_state(T0, NAMES[8 * number :][:8], [0.0] * 8), T0)
+    stated = ['/left/joint_states', '/rihgt/joint_states']
+    finding = fault(diagnose(tmp_path / 'bag', topics__joint_states=stated), 'no usable topic for')
+    assert '/rihgt/joint_states' in finding.evidence and '/left/joint_states' not in finding.evidence
+    assert finding.parameters == {'topics.joint_states': ['/left/joint_states', '/right/joint_states']}
+    assert finding.options == [f'--topic joint_states=/{arm}/joint_states' for arm in ('left', 'right')]
+    facts = follow(tmp_path / 'bag', finding).facts
+    assert facts is not None and not facts.joints.missing
+
+
 def test_a_transport_that_nobody_publishes(sound: Path, tmp_path: Path) -> None:
     """Compressed is asked for and raw is there, and the other way round."""
     finding = fault(diagnose(sound, image_transport='compressed'), 'no usable topic')
@@ -222,7 +236,7 @@ def test_the_written_file_makes_the_bag_encode(tmp_path: Path, capsys: pytest.Ca
     arguments = ['doctor', str(bag), '--set', 'tolerance_ms=1', '--set', 'silence_s=7', '--write', str(out)]
     assert main(arguments) == 1
     values = read_parameter_file(out)
-    assert values['topics.global'] == '/top/image_raw' and values['topics.joint_states'] == '/robot/joint_states'
+    assert values['topics.global'] == '/top/image_raw' and values['topics.joint_states'] == ['/robot/joint_states']
     assert values['tolerance_ms'] > 10 and values['silence_s'] == 7 and values['joint_names'][0] == 'left_joint_1_link'
     assert 'Still open' not in out.read_text() and 'right_wrist would be the best anchor' in out.read_text()
     before = out.read_text()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ class Desk:
         return {stamp_ns(message): np.frombuffer(message.data, '<f4') for message in self.stamped}
 
     def status(self, name: str) -> tuple[int, str, dict[str, str]]:
-        """Level, message and values of the last diagnostic status of this name."""
+        """Level, message and values of the last diagnostic status of this name; -1 and empty before the first."""
+        if not self.diagnostics:
+            return -1, '', defaultdict(str)
         (status,) = [s for s in self.diagnostics[-1].status if s.name == f'fused_encoder: {name}']
         return status.level[0], status.message, {pair.key: pair.value for pair in status.values}

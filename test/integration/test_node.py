@@ -71,6 +71,7 @@ def ready(desk: Desk, **parameters: object) -> None:
 def call(desk: Desk, kind: type, name: str, request: object) -> object:
     client = desk.node.create_client(kind, name)
     desk.wait(client.service_is_ready, f'service {name}')
+    desk.spin(0.3)  # ready says that the request will get there, not the answer back
     future = client.call_async(request)
     desk.wait(future.done, f'an answer of {name}')
     desk.node.destroy_client(client)
@@ -248,6 +249,41 @@ def test_joint_publishers_may_share_the_topic(desk: Desk) -> None:
     assert all(report['joint_positions'] == list(range(16)) for report in desk.sets().values())
 
 
+def test_joints_come_over_several_topics(desk: Desk) -> None:
+    """Two arms and a gripper, each on its own topic and at its own times; then the gripper stops."""
+    *left, gripper = DEFAULT_JOINT_NAMES[:8]
+    parts = {'/left': left, '/right': list(DEFAULT_JOINT_NAMES[8:]), '/gripper': [gripper]}
+    node = desk.start(topics__joint_states=f'[{", ".join(parts)}]', silence_s=1.0)
+    desk.wait_for_log(node, 'active')
+    desk.advertise(IMAGES | dict.fromkeys(parts, 'sensor_msgs/msg/JointState'))
+    desk.wait_until_heard()
+
+    def send(ms: int, *topics: str) -> None:
+        for camera in IMAGES:
+            desk.publishers[camera].publish(image(ms))
+        for number, topic in enumerate(topics):
+            for at in (ms - 10 + number, ms + 10 + number):
+                # A joint's position is its number plus the time, ms.
+                position = [float(DEFAULT_JOINT_NAMES.index(name) + at) for name in parts[topic]]
+                desk.publishers[topic].publish(JointState(header=header(at), name=parts[topic], position=position))
+
+    for ms in range(50, 550, 50):
+        send(ms, *parts)
+        wait_for_report(desk, ms)
+    assert len(desk.sets()) == 10
+    for at_ns, report in desk.sets().items():
+        assert report['joint_positions'] == pytest.approx([number + (at_ns - T0) / 1e6 for number in range(16)])
+    for ms in range(550, 2050, 50):
+        send(ms, '/left', '/right')
+        desk.spin(0.05)
+    desk.wait(lambda: 'no_joints' in desk.drops().values(), 'a drop')
+    details = [report['detail'] for report in desk.reports if report.get('drop') == 'no_joints']
+    assert details[-1].endswith(f'of the anchor: {gripper}')
+    desk.wait(lambda: desk.status('joint_states (/gripper)')[0] == 2, 'an ERROR for the silent topic')
+    desk.wait(lambda: desk.status('encoder')[2]['stale_joints'] == gripper, 'the joint in diagnostics')
+    assert '/gripper: 0 messages in' in node.log
+
+
 @pytest.mark.parametrize('reliability', [ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE])
 def test_reliability_follows_the_publishers(desk: Desk, reliability: ReliabilityPolicy) -> None:
     """Publishers that appear after the node."""
@@ -382,7 +418,7 @@ def test_a_lifecycle_manager_can_own_the_node(desk: Desk) -> None:
     desk.advertise(IMAGES | JOINTS)
     for round_number in range(3):
         assert change(desk, Transition.TRANSITION_CONFIGURE) and state(desk) == 'inactive'
-        refused = set_parameter(desk, 'tolerance_ms', 25.0)
+        refused = set_parameter(desk, 'pixel_divisor', 1.0)
         assert not refused.successful and 'read at configure' in refused.reason
         assert change(desk, Transition.TRANSITION_ACTIVATE) and state(desk) == 'active'
         desk.wait_until_heard()

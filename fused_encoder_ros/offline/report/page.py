@@ -331,7 +331,7 @@ def _outcomes(facts: Facts) -> Html:
 
 
 def _topics(facts: Facts) -> Html:
-    used = {stream.kind and f'/{stream.topic.lstrip("/")}': source for source, stream in facts.streams.items()}
+    used = {topic: source for source, stream in facts.streams.items() if stream.kind for topic in stream.topics}
     rows = [(topic.name, topic.kind, count(topic.messages or 0), used.get(topic.name, '')) for topic in facts.topics]
     return _section('Topics of the bag', _table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
 

@@ -1,0 +1,32 @@
+"""What differs between the ROS 2 distributions, at one place: Humble, Jazzy and Kilted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+try:
+    from rclpy.event_handler import EventHandler, QoSSubscriptionEventType, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import QoSEventHandler as EventHandler
+    from rclpy.qos_event import QoSSubscriptionEventType, UnsupportedEventTypeError
+
+
+def on_message_lost(node: Node, subscription: Any, callback: Callable[[int], None]) -> None:
+    """Have `callback(number)` called when the middleware has lost messages of a subscription, where it can tell.
+
+    Not through `create_subscription`: message_filters stands in between, and which arguments it passes on differs.
+    """
+    try:
+        handler = EventHandler(
+            callback_group=subscription.callback_group,
+            callback=lambda event: callback(event.total_count_change),
+            event_type=QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST,
+            parent_impl=subscription.handle,
+        )
+    except UnsupportedEventTypeError:
+        return
+    subscription.event_handlers.append(handler)  # which `destroy_subscription` ends
+    node.add_waitable(handler)

@@ -1,0 +1,120 @@
+"""What a person sees of a running node: levels, causes and figures, and what they do when trouble passes."""
+
+from __future__ import annotations
+
+import signal
+
+from live import Desk
+from rclpy.qos import ReliabilityPolicy
+from test_node import IMAGES, JOINTS, image, joint_state, ready, send_sets
+
+OK, WARN, ERROR = 0, 1, 2
+
+
+def test_before_the_first_message_nothing_is_made_up(desk: Desk) -> None:
+    desk.start(silence_s=60.0)
+    desk.wait(lambda: desk.diagnostics, 'diagnostics')
+    _, _, values = desk.status('left_wrist')
+    unknown = ('rate_hz', 'jitter_ms', 'age_s', 'bytes_per_s', 'content')
+    assert [values[name] for name in unknown] == ['n/a'] * 5 and values['messages'] == '0'
+    _, _, values = desk.status('encoder')
+    assert values['latency_ms: total p95'] == values['recent_drop_share'] == values['device_memory_mib'] == 'n/a'
+    assert float(values['memory_mib']) > 50
+
+
+def test_figures_of_the_inputs(desk: Desk) -> None:
+    ready(desk)
+    send_sets(desk, 0, 20)
+    desk.wait(lambda: desk.status('global')[2]['messages'] == '20', 'diagnostics')
+    code, message, values = desk.status('global')
+    assert (code, message) == (OK, 'receiving')
+    assert values['content'] == 'rgb8 32×24' and values['publishers'] == '1' and values['lost'] == '0'
+    rate, size = float(values['rate_hz']), 32 * 24 * 3
+    assert float(values['bytes_per_s']) / size / rate > 0.99 and float(values['jitter_ms']) >= 0
+
+
+def test_a_level_holds_until_the_trouble_has_been_over_for_a_while(desk: Desk) -> None:
+    ready(desk, silence_s=1.0, diagnostics__hold_s=2.0)
+    send_sets(desk, 0, 5)
+    desk.wait(lambda: desk.status('global')[0] == ERROR, 'an ERROR once the cameras are silent')
+    assert '0 messages in' in desk.status('global')[1]
+    send_sets(desk, 1000, 5)
+    seen = len(desk.diagnostics)
+    ms = 2000
+    while desk.status('global')[0] == ERROR:
+        send_sets(desk, ms, 1)
+        desk.spin(0.05)
+        ms += 50
+        assert ms < 60_000, 'the level never went down'
+    messages = [s.message for array in desk.diagnostics[seen:] for s in array.status if s.name.endswith(': global')]
+    assert any(message.startswith('recovering from: /global/image: 0 messages') for message in messages)
+    assert messages[-1] == 'receiving'
+
+
+def test_thresholds_are_parameters(desk: Desk) -> None:
+    limits = {'min_camera_rate_hz': 1000.0, 'min_joint_rate_hz': 1e5, 'max_latency_ms': 0.001}
+    ready(desk, **{f'diagnostics__{name}': value for name, value in limits.items()})
+    send_sets(desk, 0, 10)
+    desk.wait(lambda: desk.status('left_wrist')[0] == WARN and desk.status('encoder')[0] == WARN, 'WARN')
+    assert 'is below diagnostics.min_camera_rate_hz' in desk.status('left_wrist')[1]
+    assert 'is below diagnostics.min_joint_rate_hz' in desk.status('joint_states')[1]
+    assert 'is above diagnostics.max_latency_ms' in desk.status('encoder')[1]
+
+
+def test_many_drops_are_a_warning_with_the_last_cause(desk: Desk) -> None:
+    ready(desk)
+    send_sets(desk, 0, 10)
+    for ms in range(1000, 1500, 50):  # the left camera is as far off as can be
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms - 25 if 'left' in topic else ms))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        desk.spin(0.05)
+    desk.wait(lambda: 'of the last anchor frames gave no set' in desk.status('encoder')[1], 'a WARN')
+    code, message, values = desk.status('encoder')
+    assert code == WARN and 'the nearest left_wrist frame is 25.0 ms from the anchor; tolerance_ms is 20' in message
+    assert values['dropped: no_match:left_wrist'] == desk.status('left_wrist')[2]['anchors_dropped'] != '0'
+
+
+def test_messages_that_the_middleware_loses_are_counted_and_named(desk_over_udp: Desk) -> None:
+    """Best effort, to a node that is kept from reading while its buffers run over."""
+    desk = desk_over_udp
+    node = desk.start(silence_s=60.0)
+    desk.wait_for_log(node, 'active')
+    desk.advertise(IMAGES | JOINTS, ReliabilityPolicy.BEST_EFFORT)
+    desk.wait_until_heard()
+    node.process.send_signal(signal.SIGSTOP)
+    try:
+        for ms in range(0, 3000, 30):
+            pixels = bytes([90]) * (480 * 1920)
+            desk.publishers['/global/image'].publish(image(ms, height=480, width=640, step=1920, data=pixels))
+            desk.spin(0.01)
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+    for ms in range(5000, 6000, 30):  # loss shows once a later message comes
+        desk.publishers['/global/image'].publish(image(ms))
+        desk.spin(0.03)
+    desk.wait(lambda: 'the middleware lost' in desk.status('global')[1], 'a WARN')
+    assert int(desk.status('global')[2]['lost']) > 0
+    assert 'global: the middleware lost' in node.log and 'fastdds_large_images.xml' in node.log
+
+
+def test_qos_overrides_of_one_topic(desk: Desk) -> None:
+    prefix = 'qos_overrides./left_wrist/image.subscription'
+    node = desk.start_with('--ros-args', '-p', f'{prefix}.reliability:=best_effort', '-p', f'{prefix}.depth:=7')
+    desk.wait_for_log(node, 'active')
+    desk.advertise(IMAGES | JOINTS, ReliabilityPolicy.RELIABLE)
+    desk.wait_for_outputs()
+    desk.wait(lambda: desk.status('global')[2]['reliability'] == 'reliable', 'auto to follow')
+    assert desk.status('left_wrist')[2]['reliability'] == 'best_effort'
+    (subscription,) = desk.node.get_subscriptions_info_by_topic('/left_wrist/image')
+    assert subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+
+
+def test_a_bad_qos_override_is_named(desk: Desk) -> None:
+    prefix = 'qos_overrides./left_wrist/image.subscription'
+    for parameter, says in (
+        ('reliability:=often', 'qos_overrides./left_wrist/image: Unexpected QoS override'),
+        ('reliabilty:=reliable', f'{prefix}.reliabilty: there is no such policy'),
+    ):
+        node = desk.start_with('--ros-args', '-p', f'{prefix}.{parameter}')
+        assert node.process.wait(30) == 1 and says in node.log, node.log

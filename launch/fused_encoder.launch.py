@@ -64,19 +64,23 @@ def generate_launch_description() -> LaunchDescription:
                 'large_images',
                 default_value='true',
                 choices=['true', 'false'],
-                description='true gives Fast DDS shared memory that holds camera images, unless its profile is set already',
+                description='true gives Fast DDS and Cyclone DDS buffers that hold images, unless they are configured already',
             ),
-            OpaqueFunction(function=_fast_dds),
+            OpaqueFunction(function=_middleware),
             OpaqueFunction(function=_node),
         ]
     )
 
 
-def _fast_dds(context: LaunchContext) -> list[SetEnvironmentVariable]:
-    wanted = LaunchConfiguration('large_images').perform(context) == 'true'
-    if not wanted or any(name in context.environment for name in PROFILES_VARIABLES):
+def _middleware(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    if LaunchConfiguration('large_images').perform(context) != 'true':
         return []
-    return [SetEnvironmentVariable(name, str(CONFIG / 'fastdds_large_images.xml')) for name in PROFILES_VARIABLES]
+    variables = {}
+    if not any(name in context.environment for name in PROFILES_VARIABLES):
+        variables |= dict.fromkeys(PROFILES_VARIABLES, str(CONFIG / 'fastdds_large_images.xml'))
+    if 'CYCLONEDDS_URI' not in context.environment:
+        variables['CYCLONEDDS_URI'] = f'file://{CONFIG / "cyclonedds_large_images.xml"}'
+    return [SetEnvironmentVariable(name, value) for name, value in variables.items()]
 
 
 def _node(context: LaunchContext) -> list[Node]:

@@ -12,9 +12,9 @@ README = Path(__file__).parent.parent / 'README.md'
 
 def parameter_table() -> str:
     """The table of parameters, from the code."""
-    rows = [(f'`{p.name}`', default(p), allowed(p), p.description) for p in PARAMETERS]
+    rows = [(f'`{p.name}`', default(p), allowed(p), 'live' if p.live else '', p.description) for p in PARAMETERS]
     return '\n'.join(
-        '| ' + ' | '.join(row) + ' |' for row in [('name', 'default', 'allowed', 'what it does'), ('---',) * 4, *rows]
+        '| ' + ' | '.join(row) + ' |' for row in [('name', 'default', 'allowed', 'live', 'what it does'), ('---',) * 5, *rows]
     )
 
 

@@ -2,7 +2,7 @@
 
 from fused_encoder_ros.model.checkpoint import content_hash, load_encoder
 from fused_encoder_ros.model.encoder import ImageJointEncoder, ResNet18Encoder, ThreeStreamEncoder
-from fused_encoder_ros.model.model import Model, load_model
+from fused_encoder_ros.model.model import Model, load_model, release_memory
 from fused_encoder_ros.options import ModelOptions
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     'content_hash',
     'load_encoder',
     'load_model',
+    'release_memory',
 ]

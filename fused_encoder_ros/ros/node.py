@@ -20,7 +20,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, String
 
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError
-from fused_encoder_ros.model import Model, load_model
+from fused_encoder_ros.model import Model, load_model, release_memory
 from fused_encoder_ros.pipeline.images import image_converters
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
 from fused_encoder_ros.ros import filters
@@ -180,6 +180,7 @@ class FusedEncoderNode(LifecycleNode):
             self.destroy_lifecycle_publisher(publisher)
         self._outputs.clear()
         self._model = self._settings = None
+        release_memory()
         self._declared.on_live = None
 
 

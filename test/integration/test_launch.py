@@ -195,13 +195,15 @@ def test_arguments_override_the_parameter_file_and_absent_ones_do_not(
     ours = {'seed': 7, 'topics': topics, 'use_sim_time': True}
     # The file's own name for the node is as special as can be; an argument counts all the same.
     (tmp_path / 'robot.yaml').write_text(yaml.safe_dump({'/arm/fused_encoder': {'ros__parameters': ours}}))
-    arguments = [f'params_file:={tmp_path / "robot.yaml"}', 'namespace:=arm', 'global:=/head/image']
+    arguments = [f'params_file:={tmp_path / "robot.yaml"}', 'namespace:=arm', 'global:=/head/image', 'joint_states:=[/l, /r]']
     with launched(tmp_path / 'log', 'fused_encoder.launch.py', *arguments):
         watcher.wait_until_active('/arm/fused_encoder')
-        request = GetParameters.Request(names=['seed', 'use_sim_time', *(f'topics.{camera}' for camera in CAMERAS)])
+        sources = ('joint_states', *CAMERAS)
+        request = GetParameters.Request(names=['seed', 'use_sim_time', *(f'topics.{source}' for source in sources)])
         values = watcher.call('/arm/fused_encoder/get_parameters', GetParameters, request).values
     assert (values[0].integer_value, values[1].bool_value) == (7, True)
-    assert [value.string_value for value in values[2:]] == ['file/left', 'right_wrist/image', '/head/image']
+    assert values[2].string_array_value == ['/l', '/r']
+    assert [value.string_value for value in values[3:]] == ['file/left', 'right_wrist/image', '/head/image']
 
 
 @needs_launch

@@ -77,13 +77,19 @@ def _odd_delays(facts: Facts) -> dict[str, float]:
     for source in delays:
         scatter = facts.streams[source].delay
         lag_ms = _nearest_other(source, delays)
-        # Of two alone, the anchor is taken for the right one.
-        of_two = source == facts.anchor and len(set(delays) - {JOINTS}) == 2
-        if lag_ms is None or scatter is None or of_two:
+        if lag_ms is None or scatter is None or source == _right_of_two(facts, delays):
             continue
         if abs(lag_ms) >= max(_LAG_MS[source], scatter.spread_ms):
             odd[source] = lag_ms
     return odd
+
+
+def _right_of_two(facts: Facts, delays: dict[str, float]) -> str:
+    """Of two cameras alone the one that is taken for right: the anchor, or the quicker one."""
+    cameras = [source for source in delays if source != JOINTS]
+    if len(cameras) != 2:
+        return ''
+    return facts.anchor if facts.anchor in cameras else min(cameras, key=lambda camera: delays[camera])
 
 
 def lags(facts: Facts) -> Iterator[Finding]:
@@ -91,11 +97,13 @@ def lags(facts: Facts) -> Iterator[Finding]:
     for source, lag_ms in _odd_delays(facts).items():
         severity = Severity.FAIL if not facts.counts.sets and abs(lag_ms) > facts.tolerance_ms else Severity.WARN
         title = f'{source} lags by {span(lag_ms)}' if lag_ms > 0 else f'{source} is ahead by {span(-lag_ms)}'
-        evidence = (
-            f'Its messages arrive {span(abs(lag_ms))} {"later" if lag_ms > 0 else "sooner"} after their stamps than '
-            'those of the other cameras. Either they are longer under way, which costs latency only, or its clock is off by '
-            'that much, and then every set pairs moments that far apart.'
-        )
+        sooner = f'Its messages arrive {span(abs(lag_ms))} {"later" if lag_ms > 0 else "sooner"} after their stamps'
+        if _delays(facts)[source] < -_AHEAD_MS:
+            cause = 'They even come before the time of their stamps, so its clock is off'
+        else:
+            longer = 'they' if lag_ms > 0 else 'the others'
+            cause = f'Either {longer} are longer under way, which costs latency only, or its clock is off by that much'
+        evidence = f'{sooner} than those of the other cameras. {cause}, and then every set pairs moments that far apart.'
         yield Finding(severity, title, evidence, f'Film a clock with both to know which. {_SYNCHRONISE}')
 
 

@@ -112,6 +112,7 @@ def on_arrival(event: Event) -> Times:
             'stamp at capture',
         ),
         (shifted('left_wrist', 80.2), Severity.WARN, 'left_wrist lags by 80', 'arrive 80', 'Synchronise'),
+        (shifted('global', -45), Severity.WARN, 'global is ahead by 45', 'before the time of their stamps', 'Synchronise'),
         (everywhere, Severity.WARN, 'lie in the future, by 40', 'clock that makes them is ahead', 'Synchronise'),
         (of_another_clock, Severity.WARN, 'joint_states are 60.0 min old', 'counts from its own start', 'chrony'),
         (on_arrival, Severity.WARN, 'right_wrist looks stamped on arrival', 'within 0.20 ms', 'at capture'),
@@ -131,6 +132,13 @@ def test_a_fault_of_the_stamps_or_streams_is_named(
     finding = fault(diagnosis, title)
     assert finding.severity is severity and diagnosis.verdict.severity <= severity
     assert evidence in finding.evidence and fix in finding.fix
+
+
+def test_of_two_cameras_one_is_named(tmp_path: Path) -> None:
+    """The anchor is not there, and either of the two could be wrong."""
+    topics = {**TOPICS, 'global': '/top/image_raw'}
+    found = faults(diagnose(write_bag(tmp_path / 'bag', shifted('left_wrist', 80.2), topics=topics, duration_s=2)))
+    assert [f.title.partition(' by ')[0] for f in found if 'by 80' in f.title] == ['left_wrist lags']
 
 
 def test_a_missing_topic_is_given_with_the_line_that_mends_it(tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ import sys
 from collections.abc import Sequence
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.commands import bench, checkpoints, encode, rig, sync_report
+from fused_encoder_ros.commands import bench, checkpoints, doctor, encode, rig, sync_report
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
-_COMMANDS = (encode, sync_report, checkpoints, bench, rig)
+_COMMANDS = (doctor, encode, sync_report, checkpoints, bench, rig)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0 done, 2 bad usage or input, 1 otherwise."""
+    """Run the command; returns the exit code: 0 done, 2 bad usage or input, 1 otherwise; `doctor` has 3 for a warning."""
     options = _parser().parse_args(arguments)
     interrupt_on_signals()
     try:

@@ -6,7 +6,10 @@ import os
 import random
 from pathlib import Path
 
-_LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
+LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
+
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+"""They name Fast DDS's profile: the first up to Jazzy, the second from Kilted on, whose Fast DDS 3 renamed it."""
 
 
 def keep_to_this_host() -> None:
@@ -17,6 +20,6 @@ def keep_to_this_host() -> None:
     """
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    if _LARGE_IMAGES_PROFILE.is_file():
-        for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):  # Fast DDS 3 renamed it
-            os.environ.setdefault(variable, str(_LARGE_IMAGES_PROFILE))
+    if LARGE_IMAGES_PROFILE.is_file():
+        for variable in PROFILE_VARIABLES:
+            os.environ.setdefault(variable, str(LARGE_IMAGES_PROFILE))

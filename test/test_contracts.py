@@ -135,12 +135,14 @@ ALLOWED = {
     'model': {'model', 'options', 'spec', 'errors', '__init__'},
     'synthetic.py': {'pipeline', 'spec', 'errors'},
     'settings.py': {'pipeline', 'model', 'options', 'spec', 'errors'},
+    'topics.py': {'settings', 'pipeline'},
+    'diagnosis': {'diagnosis', 'dds', 'topics', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
     'bench': {'bench', 'pipeline', 'model', 'options', 'spec', 'errors'},
-    'ros': {'ros', 'bench', 'dds', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
-    'offline': {'offline', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
-    'offline/report': {'offline', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
-    'commands': {'commands', 'bench', 'ros', 'offline', 'pictures', 'settings', 'synthetic', 'pipeline', 'model', 'spec'}
-    | {'errors'},
+    'ros': {'ros', 'bench', 'dds', 'topics', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
+    'offline': {'offline', 'diagnosis', 'topics', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
+    'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
+    'commands': {'commands', 'bench', 'ros', 'offline', 'diagnosis', 'pictures', 'settings', 'synthetic', 'pipeline'}
+    | {'model', 'spec', 'errors'},
     'cli.py': {'commands', 'errors', '__init__'},
     'demo.py': {'dds', 'ros', 'offline', 'pictures', 'pipeline', 'spec'},
 }
@@ -148,18 +150,20 @@ FOREIGN = {
     # No clock either: what makes a set depends on the messages alone.
     'pipeline': {'torch', 'torchvision', 'rclpy', 'time', 'datetime', 'threading', 'random'},
     'model': {'rclpy', 'cv2', 'rosbags'},
+    'diagnosis': {'rclpy', 'rosbags', 'torch', 'pyarrow'},
     'offline': {'rclpy'},
     'offline/report': {'rclpy', 'torch', 'pyarrow'},
 }
 
 
 def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:
-    """torch takes seconds to import; help, a synthetic bag and a report on one need none of it."""
+    """torch takes seconds to import; help, a synthetic bag and what is said of one need none of it."""
     code = 'import sys; from fused_encoder_ros.cli import main; main(sys.argv[1:]); sys.exit("torch" in sys.modules)'
     bag = str(tmp_path / 'bag')
     for arguments in (
         ['rig', bag, '--duration', '1', '--size', '64x48'],
         ['sync-report', bag, '--out', str(tmp_path / 'x.html')],
+        ['doctor', bag],
     ):
         result = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == 0 and result.stdout, result.stderr

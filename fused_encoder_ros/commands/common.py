@@ -17,7 +17,7 @@ from fused_encoder_ros.spec import CAMERAS
 
 _interrupted = threading.Event()
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_WARNED = 0, 1, 2, 3
 
 
 def interrupt_on_signals() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -17,13 +16,8 @@ from rosbags.typesys.store import Typestore
 
 from fused_encoder_ros.errors import BagError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute, is_compressed
-
-IMAGE, COMPRESSED_IMAGE, JOINT_STATE = (
-    'sensor_msgs/msg/Image',
-    'sensor_msgs/msg/CompressedImage',
-    'sensor_msgs/msg/JointState',
-)
+from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute
+from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic, expected_kind
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
@@ -39,15 +33,6 @@ def bag_name(path: Path) -> str:
 def typestore() -> Typestore:
     """Message classes of ROS 2, for bags that bring no definitions and for writing."""
     return get_typestore(Stores.ROS2_HUMBLE)
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of a bag, with its message type and number of messages."""
-
-    name: str
-    kind: str
-    messages: int
 
 
 class Bag:
@@ -111,6 +96,15 @@ class Bag:
         return [Topic(name, kind, count) for (name, kind), count in sorted(counts.items())]
 
     @property
+    def offered(self) -> dict[str, list[str]]:
+        """Reliability of each source's publishers, as far as the bag says it: 'reliable' or 'best_effort'."""
+        offered: dict[str, list[str]] = {}
+        for connection, source in self._connections:
+            profiles = getattr(connection.ext, 'offered_qos_profiles', [])
+            offered.setdefault(source, []).extend(profile.reliability.name.lower() for profile in profiles)
+        return offered
+
+    @property
     def message_count(self) -> int:
         """Number of messages on the sources' topics."""
         return sum(connection.msgcount for connection, _ in self._connections)
@@ -136,7 +130,7 @@ class Bag:
     def _find(self, source: str, topic: str) -> list[Connection] | str:
         """The connections of a topic, of which a ROS 1 bag has one for each publisher; or why there are none."""
         wanted = absolute(topic)
-        expected = JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
+        expected = expected_kind(source, topic)
         connections = self._reader.connections
         here = [c for c in connections if absolute(c.topic) == wanted]
         fitting = [c for c in here if c.msgtype == expected]

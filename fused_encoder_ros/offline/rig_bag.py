@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fused_encoder_ros.errors import OutputError
-from fused_encoder_ros.offline.bag import IMAGE, JOINT_STATE, BagWriter
+from fused_encoder_ros.offline.bag import BagWriter
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.synthetic import Event, Rig
+from fused_encoder_ros.topics import IMAGE, JOINT_STATE
 
 START_NS = 1_700_000_000_000_000_000
 """Stamps of a written bag count from here, so that the same rig writes the same bag."""

@@ -75,12 +75,19 @@ _UNTYPED = {'8UC3': 3, '8UC4': 4}
 _ORDERS = {'rgb': _RGB, 'bgr': _BGR}
 
 _JPEG_MAGIC, _JPEG_START_OF_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segment that holds the size
 _PNG_MAGIC, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND'
+
+# OpenCV would fill a gigapixel with grey from one damaged byte, in ten seconds and five gigabytes.
+_MAX_COMPRESSED_PIXELS = 2**26
 
 
 def image_content(message: Any) -> str:
-    """What an image message holds, such as 'rgb8 640×480', or the format of a compressed one."""
-    return str(message.format) if hasattr(message, 'format') else f'{message.encoding} {message.width}×{message.height}'
+    """What an image message holds, such as 'rgb8 640×480' or 'rgb8; jpeg compressed bgr8 640×480'."""
+    if not hasattr(message, 'format'):
+        return f'{message.encoding} {message.width}×{message.height}'
+    width, height = _announced_size(bytes(memoryview(message.data).cast('B')))
+    return f'{message.format} {width}×{height}'
 
 
 class ImageDecoder:
@@ -262,10 +269,35 @@ def _decompress(message: Any) -> Pixels:
     if data.startswith(_JPEG_MAGIC):
         kind, complete = 'JPEG', data.rfind(_JPEG_END) > data.rfind(_JPEG_START_OF_SCAN)
     elif data.startswith(_PNG_MAGIC):
-        kind, complete = 'PNG', _PNG_END in data[-16:]
+        kind, complete = 'PNG', _png_is_complete(data)
     else:
         raise DecodeError(f'format {message.format!r}: the data is neither JPEG nor PNG ({len(data)} bytes)')
+    width, height = _announced_size(data)
+    if width * height > _MAX_COMPRESSED_PIXELS:
+        raise DecodeError(f'the {kind} header announces {width}x{height} pixels: it is damaged')
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if complete else None
     if image is None:
         raise DecodeError(f'the {kind} data is truncated or damaged ({len(data)} bytes)')
     return np.asarray(image, np.uint8)
+
+
+def _png_is_complete(data: bytes) -> bool:
+    """Whether its chunks lead to the last one; OpenCV would reserve the gigabytes of a damaged chunk's length."""
+    at = len(_PNG_MAGIC)
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == _PNG_END:
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], 'big')
+    return False
+
+
+def _announced_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG's or PNG's header announces; zeros where it announces none."""
+    if data.startswith(_PNG_MAGIC):
+        return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+    at = len(_JPEG_MAGIC)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] in _JPEG_FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9], 'big'), int.from_bytes(data[at + 5 : at + 7], 'big')
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return 0, 0

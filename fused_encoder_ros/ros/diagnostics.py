@@ -30,8 +30,8 @@ Problems = list[tuple[int, str]]
 class Diagnostics:
     """Makes a status of the encoder and one of each input.
 
-    ERROR: an input is silent, no set comes out, or the engine fails. WARN: messages are lost or cannot be used, a
-    threshold of the parameters `diagnostics.*` is passed, or the weights are random.
+    ERROR: an input is silent, no set comes out, or the engine fails. WARN: messages are lost, cannot be used or may be of
+    two senders, a threshold of the parameters `diagnostics.*` is passed, or the weights are random.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Diagnostics:
         problems: Problems = []
         if cause := silence_cause(input_, settings.values['silence_s']):
             problems.append((_WARN if monitor.problem else _ERROR, cause))
+        if monitor.crowd:
+            problems.append((_WARN, monitor.crowd))
         least = 'diagnostics.min_joint_rate_hz' if input_.source == JOINTS else 'diagnostics.min_camera_rate_hz'
         if rate_hz is not None and rate_hz < settings.values[least]:
             problems.append((_WARN, f'{rate_hz:.1f} Hz is below {least}'))

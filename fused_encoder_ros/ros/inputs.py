@@ -77,12 +77,14 @@ class Input(SimpleFilter):
         return str(self._reliability.name.lower())
 
     def refresh(self) -> None:
-        """Subscribe anew when the publishers ask for another reliability."""
+        """Look at the publishers: subscribe anew when they ask for another reliability, and tell when a camera has two."""
         wanted = self._choose()
         if wanted != self._reliability:
             self._reliability = wanted
             self._close(self._subscribers[1:])  # of an earlier change that no message has come through
             self._subscribers.append(self._subscribe())
+        if self.source != JOINTS:
+            self.monitor.published_by(len(self.publishers), self.resolved_topic)
 
     def close(self) -> None:
         """End every subscription."""

@@ -34,6 +34,7 @@ class InputMonitor:
         rejects: messages that could not be used, by reason.
         problem: why the last message could not be used; empty when it could.
         content: what the last image held; empty for joints.
+        crowd: why messages may be of two senders; empty when they are not.
 
     Args:
         source: whose messages they are.
@@ -49,6 +50,8 @@ class InputMonitor:
         self.problem = ''
         self.lost = 0
         self.content = ''
+        self.crowd = ''
+        self._usable_content = ''
         self.last_arrival_ns: int | None = None
         self._since_ns = time.monotonic_ns()
         self._arrivals: deque[int] = deque(maxlen=64)
@@ -57,6 +60,7 @@ class InputMonitor:
         self._last_log_ns: int | None = None
         self._logged = False
         self._last_lost_log_ns: int | None = None
+        self._last_change_ns: int | None = None
 
     def arrived(self, message: Any, now_ns: int) -> None:
         """A message came, at `time.monotonic_ns`."""
@@ -71,7 +75,7 @@ class InputMonitor:
         """The middleware has lost messages; said at once, and again after five seconds if it goes on."""
         self.lost += number
         now_ns = time.monotonic_ns()
-        if self._last_lost_log_ns is None or now_ns - self._last_lost_log_ns >= _LOG_INTERVAL_NS:
+        if _is_due(self._last_lost_log_ns, now_ns):
             self._last_lost_log_ns = now_ns
             self._log('warn', f'{self._label}: the middleware lost {self.lost} message(s) so far: {remedy}')
 
@@ -84,12 +88,28 @@ class InputMonitor:
             if self._logged:
                 self._log('info', f'{self._label}: usable again')
             self.problem, self._logged = '', False
+            self._note_content(now_ns)
             return
         self.rejects[str(faults[0].reason)] += 1
         self.problem = faults[0].detail
-        if not self._logged and (self._last_log_ns is None or now_ns - self._last_log_ns >= _LOG_INTERVAL_NS):
+        if not self._logged and _is_due(self._last_log_ns, now_ns):
             self._log('warn', f'{self._label}: {self.problem}')
             self._logged, self._last_log_ns = True, now_ns
+
+    def _note_content(self, now_ns: int) -> None:
+        # The features go on, but of other pixels than before: a driver that restarted with other settings, or another camera.
+        before, self._usable_content = self._usable_content, self.content
+        if before and self.content != before and _is_due(self._last_change_ns, now_ns):
+            self._log('warn', f'{self._label}: images are {self.content} now, and were {before}')
+            self._last_change_ns = now_ns
+
+    def published_by(self, count: int, topic: str) -> None:
+        """How many publishers a camera's topic has now: of two, each set would take whichever frame is nearer."""
+        crowd = f'{topic} has {count} publishers: another camera, or one not yet gone; sets may mix their frames'
+        crowd = crowd if count > 1 else ''
+        if crowd != self.crowd:
+            self._log('warn' if crowd else 'info', crowd or f'{topic} has no second publisher any more')
+            self.crowd = crowd
 
     def rate_hz(self, now_ns: int) -> float | None:
         """Arrival rate over the last messages; falls when they stop. None before the second."""
@@ -117,6 +137,10 @@ class InputMonitor:
     def silent_for_s(self, now_ns: int) -> float:
         """Seconds since the last message, or since listening began."""
         return (now_ns - (self.last_arrival_ns or self._since_ns)) / 1e9
+
+
+def _is_due(last_log_ns: int | None, now_ns: int) -> bool:
+    return last_log_ns is None or now_ns - last_log_ns >= _LOG_INTERVAL_NS
 
 
 class Latencies:

@@ -161,6 +161,9 @@ class Session:
 
     def _report(self) -> None:
         silence_s = self._settings.values['silence_s']
+        if self._clock_ns() == 0:
+            text = 'use_sim_time is set, and no /clock has come yet: until it does, latencies mean nothing'
+            self._node.get_logger().warn(text, once=True)
         silence = self._silence.check(
             self.tally.last_feature_ns,
             silence_s,

@@ -155,7 +155,9 @@ class Desk:
 
     def status(self, name: str) -> tuple[int, str, dict[str, str]]:
         """Level, message and values of the last diagnostic status of this name; -1 and empty before the first."""
-        if not self.diagnostics:
-            return -1, '', defaultdict(str)
-        (status,) = [s for s in self.diagnostics[-1].status if s.name == f'fused_encoder: {name}']
-        return status.level[0], status.message, {pair.key: pair.value for pair in status.values}
+        return self.statuses(name)[-1] if self.diagnostics else (-1, '', defaultdict(str))
+
+    def statuses(self, name: str) -> list[tuple[int, str, dict[str, str]]]:
+        """Every diagnostic status of this name, as in `status`."""
+        found = [s for array in self.diagnostics for s in array.status if s.name == f'fused_encoder: {name}']
+        return [(s.level[0], s.message, {pair.key: pair.value for pair in s.values}) for s in found]

@@ -10,51 +10,28 @@ import pytest
 import rclpy
 import ros_messages
 import torch
-from builtin_interfaces.msg import Time
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from live import Desk, stamp_ns
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
 from rclpy.qos import ReliabilityPolicy
+from robot import CAMERAS, IMAGES, JOINTS, T0, header, image, joint_state
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from fused_encoder_ros.model import ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES, ObservationSpec
 
-CAMERAS = ('left_wrist', 'right_wrist', 'global')
-IMAGES = {f'/{camera}/image': 'sensor_msgs/msg/Image' for camera in CAMERAS}
-JOINTS = {'/joint_states': 'sensor_msgs/msg/JointState'}
-T0 = 1_700_000_000 * 10**9
 
-
-def header(ms: float) -> Header:
-    sec, nanosec = divmod(T0 + int(ms * 1e6) if ms >= 0 else 0, 10**9)
-    return Header(stamp=Time(sec=sec, nanosec=nanosec))
-
-
-def image(ms: float, value: int = 90, **changes: object) -> Image:
-    fields = {'height': 24, 'width': 32, 'encoding': 'rgb8', 'step': 96, 'data': bytes([value]) * 24 * 96, **changes}
-    return Image(header=header(ms), **fields)
-
-
-def joint_state(ms: float) -> JointState:
-    return JointState(header=header(ms), name=list(DEFAULT_JOINT_NAMES), position=[0.1] * 16)
-
-
-def send_sets(desk: Desk, start_ms: int, count: int, acknowledged: bool = True) -> None:
+def send_sets(desk: Desk, start_ms: int, count: int) -> None:
     """Complete sets, 50 ms apart in stamps; each waits for its report, so that none is superseded."""
     for ms in range(start_ms, start_ms + 50 * count, 50):
         for topic in IMAGES:
             desk.publishers[topic].publish(image(ms))
         desk.publishers['/joint_states'].publish(joint_state(ms))
-        if acknowledged:
-            wait_for_report(desk, ms)
-        else:
-            desk.spin(0.05)
+        wait_for_report(desk, ms)
 
 
 def wait_for_report(desk: Desk, ms: int) -> None:
@@ -440,22 +417,6 @@ def test_parameters_describe_themselves(desk: Desk) -> None:
     assert 'skew' in tolerance.description and tolerance.floating_point_range[0].to_value == 10000.0
     assert autostart.read_only and not tolerance.read_only
     assert 'right_wrist' in anchor.additional_constraints and threads.integer_range[0].from_value == 1
-
-
-def test_node_restarts_beside_a_running_robot(desk_over_udp: Desk) -> None:
-    """Killed without a chance to say goodbye, and started again."""
-    desk = desk_over_udp
-    ready(desk)
-    send_sets(desk, 0, 3)
-    desk.wait(lambda: len(desk.sets()) == 3, 'sets')
-    desk.processes[0].stop(signal.SIGKILL)
-    node = desk.start()
-    desk.wait_for_log(node, 'active')
-    for start_ms in range(1000, 60_000, 250):
-        send_sets(desk, start_ms, 5, acknowledged=False)
-        if len(desk.sets()) >= 6:
-            break
-    assert len(desk.sets()) >= 6, node.log
 
 
 def test_the_synchroniser_is_a_message_filter() -> None:

@@ -16,62 +16,23 @@ from typing import Any
 import numpy as np
 import pytest
 import ros_messages
+from faulty_bags import TOPICS, Times, as_it_is, write_bag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ros_messages import MS, T0
 
 from fused_encoder_ros.cli import main
+from fused_encoder_ros.diagnosis.matching import bracket, nearest
 from fused_encoder_ros.errors import BagError
-from fused_encoder_ros.offline.bag import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Bag, BagWriter
+from fused_encoder_ros.offline.bag import Bag, BagWriter
 from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, judge, render
-from fused_encoder_ros.offline.report.matching import bracket, nearest
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import CAMERAS
-from fused_encoder_ros.synthetic import Event, Rig
+from fused_encoder_ros.synthetic import Event
+from fused_encoder_ros.topics import IMAGE, JOINT_STATE
 
-RIG = Rig(width=64, height=48)
-TOPICS = {**{camera: f'/{camera}/image' for camera in CAMERAS}, JOINTS: f'/{JOINTS}'}
 DATA = Path(__file__).parent / 'data'
-
-Times = tuple[int, int] | None
-"""Publishing time and stamp of an event; None leaves it out."""
-
-
-def as_it_is(event: Event) -> Times:
-    return event.publish_ns, event.stamp_ns
-
-
-def write_bag(
-    path: Path,
-    times: Callable[[Event], Times] = as_it_is,
-    *,
-    duration_s: float = 6.0,
-    topics: dict[str, str] = TOPICS,
-    joint_names: list[str] | None = None,
-    image: Callable[[Event, int], Any] | None = None,
-) -> Path:
-    """A bag of the synthetic robot, disturbed."""
-    kinds = {
-        topic: JOINT_STATE if source == JOINTS else COMPRESSED_IMAGE if topic.endswith('/compressed') else IMAGE
-        for source, topic in topics.items()
-    }
-    events = [(found[0], found[1], event) for event in RIG.events(duration_s) if (found := times(event)) is not None]
-    with BagWriter(path, 'mcap', kinds) as writer:
-        for published_ns, stamp_ns, event in sorted(events, key=lambda entry: entry[0]):
-            if event.source not in topics:
-                continue
-            if event.source == JOINTS:
-                names = joint_names or RIG.message_joint_names
-                message = ros_messages.joint_state(T0 + stamp_ns, names, RIG.message_positions(event.stamp_ns))
-            elif image is not None:
-                message = image(event, T0 + stamp_ns)
-            else:
-                picture = RIG.image(event.source, event.stamp_ns, event.number)
-                is_compressed = kinds[topics[event.source]] == COMPRESSED_IMAGE
-                message = (ros_messages.compressed if is_compressed else ros_messages.image)(T0 + stamp_ns, picture)
-            writer.write(topics[event.source], message, T0 + published_ns)
-    return path
 
 
 def facts_of(path: Path, **values: object) -> Facts:
@@ -93,7 +54,7 @@ def report(path: Path, **values: object) -> tuple[Facts, Verdict]:
 def only(verdict: Verdict, severity: Severity) -> str:
     """The one finding of a severity, in words."""
     (finding,) = [finding for finding in verdict.findings if finding.severity is severity]
-    return f'{finding.title}: {finding.advice} {" ".join(finding.options)}'
+    return f'{finding.title}: {finding.evidence} {finding.fix} {" ".join(finding.options)}'
 
 
 class Page(HTMLParser):
@@ -315,14 +276,14 @@ def test_one_missing_follower_leaves_the_rest_to_see(healthy: Path) -> None:
 
 def test_a_topic_of_another_type(healthy: Path) -> None:
     _, verdict = report(healthy, topics__left_wrist='/joint_states', topics__joint_states='/arm')
-    assert '/joint_states is sensor_msgs/msg/JointState, but topics.left_wrist needs' in verdict.findings[0].advice
+    assert '/joint_states is sensor_msgs/msg/JointState, but topics.left_wrist needs' in verdict.findings[0].evidence
 
 
 def test_wrong_joint_names(tmp_path: Path) -> None:
     path = write_bag(tmp_path / 'bag', joint_names=[f'arm_{i}' for i in range(16)], duration_s=2)
     facts, verdict = report(path)
     assert len(facts.joints.missing) == 16 and facts.joints.extra[:2] == ['arm_0', 'arm_1']
-    assert '16 of 16 joints never come' in verdict.sentence and 'arm_0, arm_1' in verdict.findings[0].advice
+    assert '16 of 16 joints never come' in verdict.sentence and 'arm_0, arm_1' in verdict.findings[0].evidence
     few = report(path, joint_names=['arm_3', 'arm_1'])[0]
     assert few.counts.sets > 50 and len(few.joints.extra) == 14 and few.joints.groups[0].names == ['arm_3', 'arm_1']
 
@@ -360,7 +321,7 @@ def test_undecodable_images(tmp_path: Path) -> None:
 
     facts, verdict = report(write_bag(tmp_path / 'bag', image=depth, duration_s=2))
     assert '60 of 60 messages of left_wrist cannot be used' in verdict.sentence and facts.streams['left_wrist'].usable == 0
-    assert 'remap the camera to its colour topic' in verdict.findings[0].advice
+    assert 'remap the camera to its colour topic' in verdict.findings[0].evidence
 
 
 def test_compressed_cameras(tmp_path: Path) -> None:

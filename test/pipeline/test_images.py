@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fused_encoder_ros.errors import DecodeError
 from fused_encoder_ros.pipeline import images
-from fused_encoder_ros.pipeline.images import ImageDecoder
+from fused_encoder_ros.pipeline.images import ImageDecoder, image_content
 
 RNG = np.random.default_rng(7)
 SCENE = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -183,19 +183,39 @@ def test_truncated_files_are_refused(kind: str, kept: float) -> None:
         ImageDecoder(84).decode(message)
 
 
-def test_headers_that_announce_gigapixels_are_refused() -> None:
+@pytest.mark.parametrize('side', [9_000, 30_000, 65_000])
+def test_headers_that_announce_too_many_pixels_are_refused(side: int) -> None:
+    """OpenCV itself would take 30000 a side, fill them with grey, and freeze the node meanwhile."""
     png = ros_messages.compressed(ros_messages.T0, SMOOTH, 'png')
     data = bytearray(png.data.tobytes())
-    data[16:24] = (100_000).to_bytes(4, 'big') * 2
+    data[16:24] = side.to_bytes(4, 'big') * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, 'big')
     jpeg = ros_messages.compressed(ros_messages.T0, SMOOTH)
     frame = bytearray(jpeg.data.tobytes())
     sof = frame.index(b'\xff\xc0')
-    frame[sof + 5 : sof + 9] = (65_000).to_bytes(2, 'big') * 2
+    frame[sof + 5 : sof + 9] = side.to_bytes(2, 'big') * 2
     for message, damaged in ((png, data), (jpeg, frame)):
         message.data = np.frombuffer(bytes(damaged), np.uint8)
-        with pytest.raises(DecodeError):
+        with pytest.raises(DecodeError, match=f'header announces {side}x{side} pixels: it is damaged'):
             ImageDecoder(84).decode(message)
+
+
+def test_a_png_with_a_damaged_chunk_is_refused() -> None:
+    """Its length says two gigabytes."""
+    png = ros_messages.compressed(ros_messages.T0, SCENE, 'png')
+    at = bytes(png.data).index(b'IDAT') - 4
+    png.data[at : at + 4] = np.frombuffer(b'\x7b\x00\x20\x00', np.uint8)
+    with pytest.raises(DecodeError, match='truncated or damaged'):
+        ImageDecoder(84).decode(png)
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+def test_the_content_of_compressed_images(kind: str) -> None:
+    message = ros_messages.compressed(ros_messages.T0, np.zeros((48, 64, 3), np.uint8), kind)
+    assert image_content(message) == f'rgb8; {kind} compressed bgr8 64×48'
+    for size in range(0, 400, 7):  # a damaged one has some, too
+        message.data = message.data[:size]
+        assert image_content(message).startswith(f'rgb8; {kind} compressed bgr8 ')
 
 
 def test_compressed_raw_pixels_are_no_guess() -> None:

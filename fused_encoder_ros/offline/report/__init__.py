@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fused_encoder_ros.diagnosis.facts import Facts, gather
+from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict
+from fused_encoder_ros.diagnosis.rules import judge
 from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.offline.files import completed
-from fused_encoder_ros.offline.report.facts import Facts, gather
-from fused_encoder_ros.offline.report.findings import Finding, Severity, Verdict, judge
 from fused_encoder_ros.offline.report.page import render
 from fused_encoder_ros.settings import Settings
 

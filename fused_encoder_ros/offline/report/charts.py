@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fused_encoder_ros.diagnosis.matching import Skews
+from fused_encoder_ros.diagnosis.wording import count, span
 from fused_encoder_ros.offline.report.html import Html, join, tag
-from fused_encoder_ros.offline.report.matching import Skews
-from fused_encoder_ros.offline.report.wording import count, span
 
 _HEIGHT = 100.0
 _BIN = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from fused_encoder_ros.offline.report.wording import printable
+from fused_encoder_ros.diagnosis.wording import printable
 
 _LONGEST = 600
 """Characters kept of one string: a bag may hold names of any length."""

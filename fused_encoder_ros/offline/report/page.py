@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_encoder_ros.diagnosis.facts import Facts, JointGroup
+from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict
+from fused_encoder_ros.diagnosis.matching import Cell
+from fused_encoder_ros.diagnosis.recording import SET, Sample
+from fused_encoder_ros.diagnosis.streams import Steps, Stream
+from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.offline.report import charts
-from fused_encoder_ros.offline.report.facts import Facts, JointGroup
-from fused_encoder_ros.offline.report.findings import Finding, Severity, Verdict
 from fused_encoder_ros.offline.report.html import Html, breakable, join, picture, tag
-from fused_encoder_ros.offline.report.matching import Cell
-from fused_encoder_ros.offline.report.recording import SET, Sample
-from fused_encoder_ros.offline.report.streams import Steps, Stream
-from fused_encoder_ros.offline.report.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.pipeline.data import JOINTS
 
 _WORDS = {Severity.PASS: 'Pass', Severity.WARN: 'Warning', Severity.FAIL: 'Fail', Severity.NOTE: 'Note'}
@@ -110,7 +110,8 @@ def _finding(finding: Finding) -> Html:
     state = finding.severity.name.lower()
     mark = tag('span', _WORDS[finding.severity], class_='mark')
     options = [tag('code', option) for option in finding.options]
-    return tag('li', mark, tag('div', tag('h3', capital(finding.title)), tag('p', finding.advice), *options), class_=state)
+    told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
+    return tag('li', mark, tag('div', tag('h3', capital(finding.title)), told, *options), class_=state)
 
 
 def _timeline(facts: Facts) -> Html:
@@ -330,8 +331,8 @@ def _outcomes(facts: Facts) -> Html:
 
 
 def _topics(facts: Facts) -> Html:
-    used = {stream.kind and f'/{stream.topic.lstrip("/")}': source for source, stream in facts.streams.items()}
-    rows = [(topic.name, topic.kind, count(topic.messages), used.get(topic.name, '')) for topic in facts.topics]
+    used = {topic: source for source, stream in facts.streams.items() if stream.kind for topic in stream.topics}
+    rows = [(topic.name, topic.kind, count(topic.messages or 0), used.get(topic.name, '')) for topic in facts.topics]
     return _section('Topics of the bag', _table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
 
 

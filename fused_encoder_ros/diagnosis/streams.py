@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.offline.report.recording import Stamps, Track, as_stamps
+from fused_encoder_ros.diagnosis.recording import Stamps, Track, as_stamps
+from fused_encoder_ros.settings import absolute
 
 _DRIFT_BINS = 24
 _DRIFT_LEAST_S = 5.0
@@ -108,8 +110,8 @@ class Stream:
     """One source of the bag.
 
     Attributes:
-        source, topic, kind: name, topic and message type; the type is empty where the bag has no such topic.
-        problem: why there is no such topic, or an empty string.
+        source, topics, kind: name, topics from the root and message type; the type is empty where there is no such topic.
+        problem: why one of the topics is not there, or an empty string.
         messages: how many.
         usable: how many with content and a stamp that a set can be made of, each stamp once.
         rate_hz: messages a second of recording; None for fewer than two.
@@ -124,7 +126,7 @@ class Stream:
     """
 
     source: str
-    topic: str
+    topics: list[str]
     kind: str
     problem: str
     messages: int
@@ -143,12 +145,17 @@ class Stream:
     delay: Delay | None
 
     @property
+    def topic(self) -> str:
+        """Its topics in a word; a camera has one."""
+        return ', '.join(self.topics)
+
+    @property
     def stands_still(self) -> bool:
         """Whether most stamps are the same as the one before."""
         return 2 * self.repeated > self.messages
 
 
-def describe_stream(source: str, topic: str, kind: str, problem: str, track: Track, begin_ns: int) -> Stream:
+def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str, track: Track, begin_ns: int) -> Stream:
     """The facts of one track; `begin_ns` is where the recording begins."""
     stamps, recorded = as_stamps(track.stamps), as_stamps(track.recorded)
     is_set = stamps > 0
@@ -156,7 +163,7 @@ def describe_stream(source: str, topic: str, kind: str, problem: str, track: Tra
     span_s = float(recorded[-1] - recorded[0]) / 1e9 if stamps.size else 0.0
     return Stream(
         source=source,
-        topic=topic,
+        topics=[absolute(topic) for topic in topics],
         kind=kind,
         problem=problem,
         messages=stamps.size,

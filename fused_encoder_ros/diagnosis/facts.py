@@ -1,24 +1,24 @@
-"""Everything that is known about how well a bag synchronises, in numbers of bounded size."""
+"""Everything that is known about how well a robot's messages synchronise, in numbers of bounded size."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import cv2
 import numpy as np
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.offline.bag import Bag, Topic
-from fused_encoder_ros.offline.report.matching import Skews, WhatIf, bracket, match, skews, what_if
-from fused_encoder_ros.offline.report.recording import SET, Recording, Sample, Stamps, as_stamps, record
-from fused_encoder_ros.offline.report.streams import Steps, Stream, describe_stream
+from fused_encoder_ros.diagnosis.matching import Skews, WhatIf, bracket, match, skews, what_if
+from fused_encoder_ros.diagnosis.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
+from fused_encoder_ros.diagnosis.streams import Steps, Stream, describe_stream
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.pipeline import Counts, Pipeline
 from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.topics import Topic
 
 _BIN_WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _MOST_BINS = 150
@@ -48,7 +48,7 @@ class JointGroup:
 
 @dataclass(frozen=True)
 class Joints:
-    """How the bag's joints cover the spec's: those that come together, those missing, and those of other names."""
+    """How the published joints cover the spec's: those that come together, those missing, and those of other names."""
 
     groups: list[JointGroup]
     missing: list[str]
@@ -66,14 +66,15 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of one bag.
+    """The facts of one bag, or of a robot listened to for a while.
 
     Attributes:
-        bag: its path.
+        bag: its path; empty when the messages came live.
         begin_ns: time of recording of the first message of the sources; 0 when there is none.
         duration_s: from the first to the last message of the sources.
-        topics: every topic of the bag, as far as they are listed.
+        topics: every topic that there is, as far as they are listed.
         streams: each source.
+        offered: reliability of the publishers by source, where it is known.
         joints: coverage of the joints.
         counts: what the pipeline made of the messages.
         ramp_up: anchor frames that were dropped before the first set.
@@ -92,6 +93,7 @@ class Facts:
     duration_s: float
     topics: list[Topic]
     streams: dict[str, Stream]
+    offered: dict[str, list[str]]
     joints: Joints
     counts: Counts
     ramp_up: int
@@ -103,6 +105,11 @@ class Facts:
     samples: list[Sample]
     settings: Settings
     versions: dict[str, str]
+
+    @property
+    def noun(self) -> str:
+        """What the facts are of, in a word."""
+        return 'bag' if self.bag else 'robot'
 
     @property
     def anchor(self) -> str:
@@ -118,6 +125,11 @@ class Facts:
     def jumps(self) -> bool:
         """Whether a clock jumped back: stamps alone then do not say what was recorded together."""
         return any(1e6 * stream.furthest_back_ms > self.settings.sync.horizon_ns for stream in self.streams.values())
+
+    @property
+    def loses_frames(self) -> bool:
+        """Whether a camera has holes."""
+        return any(s.steps is not None and s.steps.lost > 0 for source, s in self.streams.items() if source != JOINTS)
 
     @property
     def share(self) -> float:
@@ -136,20 +148,20 @@ class Facts:
         }
 
 
-def gather(bag: Bag, settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> Facts:
-    """Push the bag once through the pipeline and describe what came of it. What the bag lacks is described too.
+def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> Facts:
+    """Push the messages once through the pipeline and describe what came of it. What is lacking is described too.
 
     Raises:
         BagError: when the bag ends in the middle.
     """
     pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
-    recording = record(bag, pipeline, progress)
+    recording = record(subject, pipeline, progress)
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
     streams = {
         source: describe_stream(
-            source, ', '.join(settings.topics[source]), bag.kinds.get(source, ''), bag.lacks.get(source, ''), track, begin_ns
+            source, settings.topics[source], subject.kinds.get(source, ''), subject.lacks.get(source, ''), track, begin_ns
         )
         for source, track in tracks.items()
     }
@@ -171,11 +183,12 @@ def gather(bag: Bag, settings: Settings, progress: Callable[[int, int], None] = 
         if camera != anchor
     }
     return Facts(
-        bag=str(bag.path),
+        bag=str(subject.path or ''),
         begin_ns=begin_ns,
         duration_s=(end_ns - begin_ns) / 1e9,
-        topics=bag.topics[:_LISTED],
+        topics=subject.topics[:_LISTED],
         streams=streams,
+        offered={source: list(offered) for source, offered in subject.offered.items()},
         joints=Joints(
             groups=[_joint_group(names, stamps, cameras[anchor]) for names, stamps in groups.items()],
             missing=missing,
@@ -253,8 +266,12 @@ def _timeline(recording: Recording, streams: Mapping[str, Stream], begin_ns: int
 
 
 def _versions() -> dict[str, str]:
-    libraries = {'NumPy': np.__version__, 'OpenCV': cv2.__version__, 'rosbags': version('rosbags')}
-    return {'fused_encoder_ros': __version__, 'Python': platform.python_version(), **libraries}
+    versions = {'fused_encoder_ros': __version__, 'Python': platform.python_version()}
+    versions |= {'NumPy': np.__version__, 'OpenCV': cv2.__version__}
+    try:
+        return {**versions, 'rosbags': version('rosbags')}
+    except PackageNotFoundError:
+        return versions
 
 
 def _plain(value: Any) -> Any:

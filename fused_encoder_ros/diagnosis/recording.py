@@ -1,20 +1,22 @@
-"""One pass over a bag through the real pipeline: what is kept of it, in arrays of numbers."""
+"""One pass over a robot's messages through the real pipeline: what is kept of it, in arrays of numbers."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, Reason, stamp_to_ns
+from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.pipeline import Pipeline
+from fused_encoder_ros.topics import Topic
 
 Stamps = NDArray[np.int64]
 
@@ -40,6 +42,37 @@ def as_stamps(numbers: array[int]) -> Stamps:
     return np.frombuffer(numbers, np.int64) if numbers else np.empty(0, np.int64)
 
 
+class Subject(Protocol):
+    """What is examined: a bag, or a robot that runs."""
+
+    @property
+    def path(self) -> Path | None:
+        """The bag; None when the messages come live."""
+
+    @property
+    def topics(self) -> list[Topic]:
+        """Every topic that there is."""
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Message type of each source that has its topic."""
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Why each other source has none."""
+
+    @property
+    def offered(self) -> Mapping[str, Sequence[str]]:
+        """Reliability of each source's publishers, as far as it is known: 'reliable' or 'best_effort'."""
+
+    @property
+    def message_count(self) -> int:
+        """Number of messages that will come; 0 when it is not known before."""
+
+    def messages(self) -> Iterator[tuple[str, Any, int]]:
+        """Yield (source, message, time of arrival in nanoseconds). What is said above holds when they have ended."""
+
+
 @dataclass
 class Track:
     """Every message of one source, in the order of recording.
@@ -63,7 +96,7 @@ class Track:
         """Take a message; `problem` says why it is undecodable."""
         self.stamps.append(stamp_ns)
         self.recorded.append(min(recorded_ns, _LATEST_NS))
-        content = _content(message)
+        content = image_content(message) if hasattr(message, 'data') else ''
         if content and (content in self.contents or len(self.contents) < _KINDS):
             self.contents[content] += 1
         if problem is not None:
@@ -89,7 +122,7 @@ class Sample:
 
 @dataclass
 class Recording:
-    """What one pass over a bag leaves.
+    """What one pass over the messages leaves.
 
     Attributes:
         tracks: by source; one without messages is empty.
@@ -97,7 +130,7 @@ class Recording:
         skews: skew of each source in each set, ns.
         decided: time of recording at which an anchor was decided, ns, by `SET` or `Drop.key`.
         details: the last sentence for each reason of a drop or reject.
-        samples: the first set of each part of the bag; there are `SAMPLES` parts.
+        samples: the first set of each part of a bag; there are `SAMPLES` parts.
     """
 
     tracks: dict[str, Track]
@@ -133,20 +166,21 @@ class Recording:
             self.decided.setdefault(key, _numbers()).append(min(recorded_ns, _LATEST_NS))
 
 
-def record(bag: Bag, pipeline: Pipeline, progress: Callable[[int, int], None]) -> Recording:
-    """Push every message of the bag through the pipeline.
+def record(subject: Subject, pipeline: Pipeline, progress: Callable[[int, int], None]) -> Recording:
+    """Push every message through the pipeline.
 
     Raises:
         BagError: when the bag ends in the middle.
     """
     recording = Recording({source: Track() for source in pipeline.sources})
-    total, recorded_ns = bag.message_count, 0
-    for number, (source, message, recorded_ns) in enumerate(bag.messages(), 1):
+    total, recorded_ns = subject.message_count, 0
+    for number, (source, message, recorded_ns) in enumerate(subject.messages(), 1):
         outcomes = pipeline.push(source, message)
         recording.take_message(source, message, recorded_ns, outcomes)
         recording.take_outcomes(outcomes, recorded_ns)
         part = number * SAMPLES // (total + 1)
-        if part not in recording.samples and (one := next((o for o in outcomes if isinstance(o, Observation)), None)):
+        one = next((o for o in outcomes if isinstance(o, Observation)), None)
+        if one is not None and total and part not in recording.samples:
             recording.samples[part] = Sample(one.images, dict(one.stamps_ns), recorded_ns)
         progress(number, total)
     recording.take_outcomes(pipeline.finish(), recorded_ns)
@@ -166,9 +200,3 @@ def _finite_joints(message: Any) -> tuple[str, ...]:
     if len(message.position) != len(message.name) or len(set(message.name)) != len(message.name):
         return ()
     return tuple(name for name, position in zip(message.name, message.position) if math.isfinite(position))
-
-
-def _content(message: Any) -> str:
-    if hasattr(message, 'format'):
-        return str(message.format)
-    return f'{message.encoding} {message.width}×{message.height}' if hasattr(message, 'encoding') else ''

@@ -1,0 +1,176 @@
+"""Rules about stamps: unset, repeated, going back, of clocks that differ or drift, or made on arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fused_encoder_ros.diagnosis.facts import Facts
+from fused_encoder_ros.diagnosis.findings import Finding, Severity
+from fused_encoder_ros.diagnosis.streams import Stream
+from fused_encoder_ros.diagnosis.wording import count, some, span
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.spec import CAMERAS
+
+_LAG_MS = {JOINTS: 200.0, **dict.fromkeys(CAMERAS, 10.0)}
+_AHEAD_MS, _OLD_MS = 1.0, 1000.0
+_DRIFT_MS = 1.0
+"""Drift in the whole time that is worth a word."""
+_AT_ONCE_MS = 1.0
+"""Exposure and transfer of an image take longer than this."""
+_SYNCHRONISE = 'Synchronise the clocks (chrony, PTP), or let the drivers stamp with the clock of this machine.'
+
+
+def unset_stamps(facts: Facts) -> Iterator[Finding]:
+    """Stamps of zero or below."""
+    for source, stream in facts.streams.items():
+        if stream.unset:
+            severity = Severity.FAIL if stream.unset == stream.messages else Severity.WARN
+            title = f'{count(stream.unset)} of {count(stream.messages)} stamps of {source} are not set'
+            evidence = 'The driver leaves header.stamp at zero, so nothing can be matched by time.'
+            yield Finding(severity, title, evidence, 'Let it stamp at capture.')
+
+
+def repeated_stamps(facts: Facts) -> Iterator[Finding]:
+    """Stamps equal to the one before."""
+    for source, stream in facts.streams.items():
+        title = f'{count(stream.repeated)} of {count(stream.messages)} stamps of {source} repeat the one before'
+        if stream.stands_still:
+            evidence = 'The driver does not stamp each message by itself.'
+            yield Finding(Severity.FAIL, title, evidence, 'Let it stamp at capture.')
+        elif stream.repeated and source != JOINTS:
+            evidence = 'Frames were sent twice, or two drivers publish on one topic.'
+            yield _many_publishers(facts, source, Severity.WARN, title, evidence)
+
+
+def backward_stamps(facts: Facts) -> Iterator[Finding]:
+    """Stamps before the one before."""
+    back = {
+        source: stream.furthest_back_ms
+        for source, stream in facts.streams.items()
+        # Several publishers of joints may well be a little out of step.
+        if stream.furthest_back_ms > (_LAG_MS[JOINTS] if source == JOINTS else 0.0)
+    }
+    if back:
+        title = f'stamps of {some(list(back))} go back, by up to {span(max(back.values()))}'
+        evidence = 'A bag played in a loop, a clock that was set, or two drivers on one topic.'
+        yield _many_publishers(facts, next(iter(back)), Severity.WARN, title, evidence)
+
+
+def _many_publishers(facts: Facts, source: str, severity: Severity, title: str, evidence: str) -> Finding:
+    commands = tuple(f'ros2 topic info -v {topic}' for topic in facts.streams[source].topics)
+    return Finding(severity, title, evidence, 'See who publishes it.', commands=commands)
+
+
+def _delays(facts: Facts) -> dict[str, float]:
+    return {source: s.delay.middle_ms for source, s in facts.streams.items() if s.delay and not s.stands_still}
+
+
+def _nearest_other(source: str, values: dict[str, float]) -> float | None:
+    """Difference to the most similar of the other cameras, so that the odd one out is named and not the others."""
+    others = [values[source] - value for camera, value in values.items() if camera not in (source, JOINTS)]
+    return min(others, key=abs, default=None)
+
+
+def _odd_delays(facts: Facts) -> dict[str, float]:
+    """By source, how much longer its messages are under way than those of the other cameras, where that is much."""
+    delays, odd = _delays(facts), {}
+    for source in delays:
+        scatter = facts.streams[source].delay
+        lag_ms = _nearest_other(source, delays)
+        if lag_ms is None or scatter is None or source == _right_of_two(facts, delays):
+            continue
+        if abs(lag_ms) >= max(_LAG_MS[source], scatter.spread_ms):
+            odd[source] = lag_ms
+    return odd
+
+
+def _right_of_two(facts: Facts, delays: dict[str, float]) -> str:
+    """Of two cameras alone the one that is taken for right: the anchor, or the quicker one."""
+    cameras = [source for source in delays if source != JOINTS]
+    if len(cameras) != 2:
+        return ''
+    return facts.anchor if facts.anchor in cameras else min(cameras, key=lambda camera: delays[camera])
+
+
+def lags(facts: Facts) -> Iterator[Finding]:
+    """Streams whose stamps lie otherwise to their arrival than those of the others."""
+    for source, lag_ms in _odd_delays(facts).items():
+        severity = Severity.FAIL if not facts.counts.sets and abs(lag_ms) > facts.tolerance_ms else Severity.WARN
+        title = f'{source} lags by {span(lag_ms)}' if lag_ms > 0 else f'{source} is ahead by {span(-lag_ms)}'
+        sooner = f'Its messages arrive {span(abs(lag_ms))} {"later" if lag_ms > 0 else "sooner"} after their stamps'
+        if _delays(facts)[source] < -_AHEAD_MS:
+            cause = 'They even come before the time of their stamps, so its clock is off'
+        else:
+            longer = 'they' if lag_ms > 0 else 'the others'
+            cause = f'Either {longer} are longer under way, which costs latency only, or its clock is off by that much'
+        evidence = f'{sooner} than those of the other cameras. {cause}, and then every set pairs moments that far apart.'
+        yield Finding(severity, title, evidence, f'Film a clock with both to know which. {_SYNCHRONISE}')
+
+
+def stamps_ahead(facts: Facts) -> Iterator[Finding]:
+    """Stamps later than the arrival, of streams that agree with the others otherwise."""
+    odd = _odd_delays(facts)
+    ahead = {source: -ms for source, ms in _delays(facts).items() if ms < -_AHEAD_MS and source not in odd}
+    if ahead:
+        title = f'stamps of {some(list(ahead))} lie in the future, by {span(max(ahead.values()))}'
+        evidence = 'They are later than the arrival of their messages, so the clock that makes them is ahead by that at least.'
+        yield Finding(Severity.WARN, title, evidence, _SYNCHRONISE)
+
+
+def stamps_behind(facts: Facts) -> Iterator[Finding]:
+    """Stamps long before the arrival, of streams that agree with the others."""
+    odd = _odd_delays(facts)
+    old = {source: ms for source, ms in _delays(facts).items() if ms > _OLD_MS and source not in odd}
+    if old and not facts.jumps:
+        title = f'stamps of {some(list(old))} are {span(max(old.values()))} old on arrival'
+        evidence = (
+            'A bag that is played, simulated time, a clock that counts from its own start, or messages that are that long '
+            'under way. Matching does not mind; whoever compares a feature with the clock does.'
+        )
+        yield Finding(Severity.WARN, title, evidence, f'Where it is none of the first two: {_SYNCHRONISE}')
+
+
+def drifts(facts: Facts) -> Iterator[Finding]:
+    """Clocks that run at another speed."""
+    delays = {source: s.delay for source, s in facts.streams.items() if s.delay and not s.stands_still}
+    per_minute = {source: delay.drift_ms_per_minute or 0.0 for source, delay in delays.items()}
+    for source in per_minute:
+        drift = _nearest_other(source, per_minute)
+        along_ms = abs(drift or 0.0) * facts.duration_s / 60
+        if drift is None or source == JOINTS or along_ms < _DRIFT_MS:
+            continue
+        title = f'the clock of {source} drifts by {span(abs(drift))} a minute'
+        evidence = (
+            f'Its stamps {"fall behind" if drift > 0 else "run ahead of"} those of the other cameras, by {span(along_ms)} '
+            f'in {span(1e3 * facts.duration_s)}.'
+        )
+        fix = 'Let the driver stamp with the system clock, or synchronise the device to it (PTP).'
+        yield Finding(Severity.WARN, title, evidence, fix)
+
+
+def arrival_stamps(facts: Facts) -> Iterator[Finding]:
+    """Stamps that were made when the image arrived, not when it was taken."""
+    cameras = {source: s for source, s in facts.streams.items() if source != JOINTS and s.delay}
+    exact = [source for source, s in cameras.items() if s.delay and s.delay.is_exact]
+    if exact and len(exact) == len(cameras):
+        title = 'stamps and times of recording are the same'
+        evidence = 'The bag was converted, or stamped when recorded: it cannot show delays, lags or drift.'
+        yield Finding(Severity.NOTE, title, evidence)
+        return
+    for source, stream in cameras.items():
+        evidence = _arrival_evidence(stream)
+        if evidence:
+            told = f'{evidence} They then lag behind the capture by an unknown time.'
+            yield Finding(Severity.WARN, f'{source} looks stamped on arrival', told, 'Let the driver stamp at capture.')
+
+
+def _arrival_evidence(stream: Stream) -> str:
+    steps, delay = stream.steps, stream.delay
+    if delay is None or stream.stands_still:
+        return ''
+    if abs(delay.middle_ms) < _AT_ONCE_MS:
+        near = f'Its stamps lie within {abs(delay.middle_ms):.2f} ms of the arrival'
+        return f'{near}; exposure and transfer of an image take longer.'
+    if steps and steps.jitter_ms > max(1.5, 0.05 * steps.period_ms) and delay.spread_ms < 0.5 * steps.jitter_ms:
+        return 'Its stamps follow the arrivals in all their jitter, as those of a driver do that stamps when an image arrives.'
+    return ''

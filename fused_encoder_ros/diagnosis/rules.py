@@ -1,0 +1,274 @@
+"""What the facts mean and what to do about it. To teach another fault, add a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from fused_encoder_ros.diagnosis import clock_rules
+from fused_encoder_ros.diagnosis.facts import Facts
+from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict, worst_first, worst_of
+from fused_encoder_ros.diagnosis.likely import likely_joints, likely_topics
+from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
+from fused_encoder_ros.pipeline.data import JOINTS, Reason
+from fused_encoder_ros.settings import Value, is_compressed
+
+_GOOD_SHARE, _POOR_SHARE = 0.95, 0.5
+_WORTH_SHARE, _SAME_SHARE = 0.02, 0.01
+"""Settings are worth changing for so much more of the anchor frames; so little makes no difference."""
+_ABSENT_S = 1.0
+_LOST_SHARE = 0.01
+
+Findings = Iterator[Finding]
+
+
+def judge(facts: Facts) -> Verdict:
+    """Apply every rule."""
+    findings = worst_first(finding for rule in RULES for finding in rule(facts))
+    worst = worst_of(findings)
+    sets, anchors = facts.counts.sets, facts.counts.anchors
+    became = f'{count(sets)} of {count(anchors)} anchor frames became sets'
+    first = findings[0].title if findings else ''
+    if not sets:
+        sentence = f'No set can be made of this {facts.noun}: {first}.'
+    elif worst is Severity.PASS:
+        furthest = max(facts.worst_skew_ms.values(), default=0.0)
+        sentence = f'{became}, none with data further than {span(furthest)} from its anchor.'
+    else:
+        sentence = f'{became}. {capital(first)}.'
+    return Verdict(worst, sentence, findings)
+
+
+def _missing_topics(facts: Facts) -> Findings:
+    missing = {source: stream for source, stream in facts.streams.items() if stream.problem}
+    if not missing:
+        return
+    here = {topic.name for topic in facts.topics}
+    likely = likely_topics(facts, missing)
+    wrong = [stream.problem for stream in missing.values() if here.issuperset(stream.topics)]
+    absent = [topic for stream in missing.values() for topic in stream.topics if topic not in here]
+    told = [f'There is no {some(absent)}'] if absent else []
+    told += [capital(problem) for problem in wrong]
+    if likely:
+        fix = 'Likely meant, going by type and name; check it.'
+    else:
+        told.append('No other topic has a fitting type')
+        fix = 'Start the drivers.' if facts.noun == 'robot' else 'Record the topics of every source.'
+    title = f'the {facts.noun} has no usable topic for {some(list(missing))}'
+    yield Finding(Severity.FAIL, title, f'{". ".join(told)}.', fix, _topic_parameters(facts, likely))
+
+
+def _topic_parameters(facts: Facts, likely: dict[str, str]) -> dict[str, Value]:
+    """Parameters that make these the sources' topics."""
+    here = {topic.name for topic in facts.topics}
+    parameters: dict[str, Value] = {f'topics.{source}': topic for source, topic in likely.items()}
+    if JOINTS in likely:
+        kept = [topic for topic in facts.streams[JOINTS].topics if topic in here]
+        parameters[f'topics.{JOINTS}'] = [*kept, likely[JOINTS]]
+    cameras = {source: stream.topic for source, stream in facts.streams.items() if source != JOINTS}
+    is_raw = any(not is_compressed(topic) for source, topic in likely.items() if source != JOINTS)
+    if is_raw and facts.settings.values['image_transport'] == 'compressed':
+        # Which would append its suffix; each topic then says its transport by its own name.
+        return {'image_transport': 'raw', **{f'topics.{name}': topic for name, topic in cameras.items()}, **parameters}
+    return parameters
+
+
+def _reliability(facts: Facts) -> Findings:
+    deaf = [source for source, offered in facts.offered.items() if 'best_effort' in offered]
+    if deaf and facts.settings.values['reliability'] == 'reliable':
+        title = f'a reliable subscription never hears {some(deaf)}'
+        evidence = f'reliability is reliable, and a publisher of {some(deaf)} offers best_effort.'
+        fix = 'Let the node follow its publishers.'
+        yield Finding(Severity.FAIL, title, evidence, fix, {'reliability': 'auto'})
+
+
+def _two_publishers(facts: Facts) -> Findings:
+    for source, offered in facts.offered.items():
+        # A bag lists those that came one after the other as well.
+        if source != JOINTS and facts.noun == 'robot' and len(offered) > 1:
+            topic = facts.streams[source].topic
+            evidence = f'Their images come on {topic} in turn, and each set has one or the other.'
+            title = f'{len(offered)} publishers send {source}'
+            fix = 'Stop the one that does not belong there.'
+            yield Finding(Severity.WARN, title, evidence, fix, commands=(f'ros2 topic info -v {topic}',))
+
+
+def _silent_topics(facts: Facts) -> Findings:
+    silent = [source for source, stream in facts.streams.items() if not stream.problem and not stream.messages]
+    if silent:
+        topics = [topic for source in silent for topic in facts.streams[source].topics]
+        evidence = f'The {facts.noun} has {some(topics)}, but nothing came.'
+        fix = 'See whether the drivers run, and whether their QoS fits.'
+        commands = tuple(f'ros2 topic hz {topic}' for topic in topics) if facts.noun == 'robot' else ()
+        yield Finding(Severity.FAIL, f'there is no message of {some(silent)}', evidence, fix, commands=commands)
+
+
+def _undecodable(facts: Facts) -> Findings:
+    useless = [source for source, s in facts.streams.items() if s.undecodable and s.undecodable == s.messages]
+    likely = likely_topics(facts, useless)
+    for source, stream in facts.streams.items():
+        if stream.undecodable:
+            title = f'{count(stream.undecodable)} of {count(stream.messages)} messages of {source} cannot be used'
+            severity = Severity.FAIL if source in useless else Severity.WARN
+            fix = f'Let the driver send what can be used, or give another topic to topics.{source}.'
+            parameters = _topic_parameters(facts, {source: likely[source]}) if source in likely else {}
+            yield Finding(severity, title, f'The last one: {stream.detail}.', fix, parameters)
+
+
+def _joint_names(facts: Facts) -> Findings:
+    joints, names = facts.joints, facts.settings.spec.joint_names
+    if joints.missing and facts.streams[JOINTS].messages:
+        title = f'{len(joints.missing)} of {len(names)} joints never come: {some(joints.missing, 4)}'
+        told = [f'The {facts.noun} has these other names: {some(joints.extra, 20)}.'] if joints.extra else []
+        near = likely_joints(joints.missing, joints.extra)
+        told += [f'You wrote {name}, the {facts.noun} has {other}.' for name, other in near.items()]
+        fix = 'Set joint_names to the names of the robot, in the order of the training data.'
+        is_whole = len(near) == len(joints.missing)
+        renamed = {'joint_names': [near.get(name, name) for name in names]} if is_whole else {}
+        yield Finding(Severity.FAIL, title, ' '.join(told) or 'No message names them.', fix, renamed)
+    elif joints.extra:
+        title = f'{len(joints.extra)} published joints are not in joint_names'
+        yield Finding(Severity.NOTE, title, f'They are left out: {some(joints.extra, 20)}.')
+
+
+def _slow_joints(facts: Facts) -> Findings:
+    anchor = facts.streams[facts.anchor].steps
+    age_ms = facts.settings.sync.joint_max_age_ns / 1e6
+    for group in facts.joints.groups:
+        period_ms = group.steps.period_ms if group.steps else 0.0
+        title = f'{some(group.names, 2)} come every {span(period_ms)}'
+        if period_ms > age_ms:
+            evidence = f'joint_max_age_ms is {age_ms:g}, so no position is near enough to an image.'
+            yield Finding(Severity.FAIL, title, evidence, 'Publish joints faster.')
+        elif anchor and period_ms > 1.05 * anchor.period_ms:
+            evidence = f'That is slower than the anchor ({span(anchor.period_ms)}): a line over so long hides quick motion.'
+            yield Finding(Severity.WARN, title, evidence, 'Publish joints faster.')
+        elif group.steps and group.steps.longest_gap_ms > age_ms:
+            at = span(1e3 * group.steps.longest_gap_at_s)
+            title = f'{some(group.names, 2)} pause for {span(group.steps.longest_gap_ms)}, {at} after they begin'
+            evidence = 'Joints are not interpolated across a gap; the anchor frames in it are dropped.'
+            yield Finding(Severity.WARN, title, evidence, 'Look at what publishes them, and at the load of its machine.')
+
+
+def _tolerance(facts: Facts) -> Findings:
+    enough_ms = facts.what_if.enough_ms.get(facts.anchor)
+    if enough_ms is None or facts.jumps:
+        return
+    now, then = (facts.what_if.cell(facts.anchor, ms).share for ms in (facts.tolerance_ms, enough_ms))
+    mend: dict[str, Value] = {'tolerance_ms': enough_ms}
+    if then - now >= _WORTH_SHARE:
+        severity = Severity.FAIL if now < _POOR_SHARE else Severity.WARN
+        title = f'tolerance_ms {facts.tolerance_ms:g} is too small: {enough_ms:g} is enough'
+        evidence = f'With {enough_ms:g} ms, {per_cent(then)} of the anchor frames become sets instead of {per_cent(now)}.'
+        yield Finding(severity, title, evidence, 'Allow as much, if that is near enough for the task.', mend)
+        return
+    followers = [s for name, s in facts.streams.items() if name not in (facts.anchor, JOINTS)]
+    shortest_ms = min((s.steps.period_ms for s in followers if s.steps), default=facts.tolerance_ms)
+    if facts.tolerance_ms > shortest_ms:
+        title = f'tolerance_ms {facts.tolerance_ms:g} is more than a frame period ({span(shortest_ms)})'
+        evidence = 'A lost frame is then replaced by its neighbour without a word.'
+        yield Finding(Severity.WARN, title, evidence, f'{enough_ms:g} is enough here.', mend)
+
+
+def _anchor(facts: Facts) -> Findings:
+    table, anchor = facts.what_if, facts.anchor
+    tolerance_ms = max(facts.tolerance_ms, table.enough_ms.get(anchor) or 0.0)
+    cells = {camera: table.cell(camera, tolerance_ms) for camera in table.cells}
+    now = cells[anchor]
+    most = max(cell.share for cell in cells.values())
+    good = [camera for camera, cell in cells.items() if cell.p99_ms is not None and cell.share >= most - _SAME_SHARE]
+    best = min(good, key=lambda camera: cells[camera].p99_ms or 0.0, default=anchor)
+    then = cells[best]
+    if facts.jumps or best == anchor or then.p99_ms is None or now.p99_ms is None:
+        return
+    is_nearer = then.p99_ms < min(0.8 * now.p99_ms, now.p99_ms - 1.0)
+    if then.share - now.share >= _WORTH_SHARE or (then.share >= now.share - _SAME_SHARE and is_nearer):
+        title = f'{best} would be the best anchor'
+        evidence = (
+            f'{per_cent(then.share)} of its frames become sets within {span(then.p99_ms)}; of {anchor} {per_cent(now.share)} '
+            f'within {span(now.p99_ms)} (99th percentiles).'
+        )
+        yield Finding(
+            Severity.NOTE, title, evidence, 'Keep the anchor that the training data were made with.', {'anchor': best}
+        )
+
+
+def _rates(facts: Facts) -> Findings:
+    anchor_hz = facts.streams[facts.anchor].rate_hz
+    for source, stream in facts.streams.items():
+        if source == JOINTS or not anchor_hz or not stream.rate_hz or anchor_hz < 1.3 * stream.rate_hz:
+            continue
+        title = f'{source} is slower than the anchor: {stream.rate_hz:.1f} Hz to {anchor_hz:.1f} Hz'
+        evidence = 'Its frames go into several sets each, or anchors find none.'
+        yield Finding(Severity.NOTE, title, evidence, 'An anchor as slow avoids it.', {'anchor': source})
+
+
+def _gaps(facts: Facts) -> Findings:
+    for source, stream in facts.streams.items():
+        if source == JOINTS or not stream.steps or not stream.messages:
+            continue
+        steps = stream.steps
+        share = steps.lost / (stream.messages + steps.lost)
+        if share > _LOST_SHARE or steps.longest_gap_ms > max(5 * steps.period_ms, 200.0):
+            title = f'{source} loses frames: about {count(steps.lost)} ({per_cent(share)})'
+            at = span(1e3 * steps.longest_gap_at_s)
+            longest = f'The longest gap is {span(steps.longest_gap_ms)}, {at} after its first frame.'
+            yield Finding(Severity.WARN, title, longest, 'Look at USB, network and DDS buffers.')
+
+
+def _late_or_early(facts: Facts) -> Findings:
+    for source, stream in facts.streams.items():
+        if stream.begins_s is None or stream.ends_s is None:
+            continue
+        if stream.begins_s > _ABSENT_S:
+            title = f'{source} begins {span(1e3 * stream.begins_s)} after the others'
+            yield Finding(Severity.WARN, title, 'No set is made before.', 'Begin when every driver runs.')
+        if facts.duration_s - stream.ends_s > _ABSENT_S:
+            title = f'{source} ends {span(1e3 * (facts.duration_s - stream.ends_s))} before the others'
+            yield Finding(Severity.WARN, title, 'No set is made after.', 'Did the driver die, or the cable come loose?')
+
+
+def _changing_content(facts: Facts) -> Findings:
+    for source, stream in facts.streams.items():
+        if len(stream.contents) > 1:
+            title = f'{source} changes its encoding or size'
+            evidence = f'It sent {some(list(stream.contents), 4)}. Two drivers on one topic?'
+            command = f'ros2 topic info -v {stream.topic}'
+            yield Finding(Severity.WARN, title, evidence, 'See who publishes it.', commands=(command,))
+
+
+def _drops(facts: Facts) -> Findings:
+    drops = {key: number for key, number in facts.counts.drops.items() if key != Reason.END_OF_STREAM}
+    if facts.share >= _GOOD_SHARE or not drops:
+        return
+    severity = Severity.FAIL if facts.share < _POOR_SHARE else Severity.WARN
+    most = max(drops, key=lambda key: drops[key])
+    title = f'{per_cent(1 - facts.share)} of the anchor frames give no set, most for {most}'
+    fix = 'Mend what else is found; where nothing is, the reason says which stream to look at.'
+    yield Finding(severity, title, f'The last one: {facts.details[most]}.', fix)
+
+
+RULES: tuple[Callable[[Facts], Findings], ...] = (
+    _missing_topics,
+    _reliability,
+    _two_publishers,
+    _silent_topics,
+    _undecodable,
+    clock_rules.unset_stamps,
+    clock_rules.repeated_stamps,
+    _joint_names,
+    _tolerance,
+    clock_rules.lags,
+    _slow_joints,
+    _drops,
+    clock_rules.drifts,
+    clock_rules.stamps_ahead,
+    clock_rules.stamps_behind,
+    clock_rules.arrival_stamps,
+    clock_rules.backward_stamps,
+    _late_or_early,
+    _gaps,
+    _changing_content,
+    _rates,
+    _anchor,
+)
+"""Causes stand before their effects: of equally bad findings the first one makes the verdict."""

@@ -65,8 +65,14 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPars
 def _section(command: argparse.ArgumentParser) -> str:
     arguments = [action for action in command._actions if not isinstance(action, argparse._HelpAction)]
     formatter = command._get_formatter()
-    rows = [_row(f'`{_spelling(a)}`', f'{"required; " if _must(a) else ""}{formatter._expand_help(a)}') for a in arguments]
-    parts = [f'## {command.prog}', command.description or '', '\n'.join([_row('argument', ''), _row('---', '---'), *rows])]
+    rows = [
+        _row(f'`{_spelling(a)}`', f'{"required; " if _must(a) else ""}{_plain(formatter._expand_help(a))}') for a in arguments
+    ]
+    parts = [
+        f'## {command.prog}',
+        _plain(command.description or ''),
+        '\n'.join([_row('argument', ''), _row('---', '---'), *rows]),
+    ]
     if command.epilog:
         is_raw = issubclass(command.formatter_class, argparse.RawDescriptionHelpFormatter)
         parts.append(f'```text\n{command.epilog.strip()}\n```' if is_raw else command.epilog)
@@ -80,6 +86,11 @@ def _spelling(action: argparse.Action) -> str:
     if action.nargs == 0:
         return action.option_strings[0]
     return f'{action.option_strings[0]} {name}{"..." if action.nargs == "+" else ""}'
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for no tag."""
+    return text.replace('<', '&lt;')
 
 
 def _must(action: argparse.Action) -> bool:

@@ -16,7 +16,6 @@ def keep_to_this_host() -> None:
     """A domain of its own on this host alone, so that no robot in the building is heard or disturbed, and large images.
 
     What the user has set stays.
-
     """
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')

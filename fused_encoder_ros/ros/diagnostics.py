@@ -55,9 +55,15 @@ class Diagnostics:
         self._lost_before: dict[str, int] = {}
         self._ended: deque[tuple[int, int]] = deque(maxlen=_RECENT_REPORTS + 1)
 
-    def report(self, settings: Settings, silence: str) -> list[DiagnosticStatus]:
-        """Every status, for one report a second; `silence` says why no set comes out, empty when sets do."""
-        return [self._encoder(settings, silence), *(self._input(input_, settings) for input_ in self._inputs)]
+    def report(self, settings: Settings, silence: str, encoders: int) -> list[DiagnosticStatus]:
+        """Every status, for one report a second.
+
+        Args:
+            settings: the parameters as they stand.
+            silence: why no set comes out; empty when sets do.
+            encoders: how many nodes publish features on the topic of this one.
+        """
+        return [self._encoder(settings, silence, encoders), *(self._input(input_, settings) for input_ in self._inputs)]
 
     def _input(self, input_: Input, settings: Settings) -> DiagnosticStatus:
         monitor, now_ns = input_.monitor, time.monotonic_ns()
@@ -90,7 +96,7 @@ class Diagnostics:
         }
         return self._status(input_.label, problems, 'receiving', values, settings)
 
-    def _encoder(self, settings: Settings, silence: str) -> DiagnosticStatus:
+    def _encoder(self, settings: Settings, silence: str, encoders: int) -> DiagnosticStatus:
         model, tally = self._model, self._tally
         failure = self._health.failure  # the worker goes on
         published, faults = tally.published, tally.faults  # the worker goes on counting
@@ -100,6 +106,8 @@ class Diagnostics:
         problems: Problems = [(_ERROR, failure)] if failure else [(_ERROR, f'no set comes out: {silence}')] if silence else []
         if model.is_random:
             problems.append((_WARN, 'no checkpoint was given: features come from RANDOM weights'))
+        if encoders > 1:
+            problems.append((_WARN, f'{encoders} nodes publish features on one topic: end one, or give it another namespace'))
         share = self._recent_drop_share(published, sum(drops.values()))
         if share is not None and share > settings.values['diagnostics.max_drop_share']:
             problems.append((_WARN, f'{share:.0%} of the last anchor frames gave no set; the last: {tally.last_detail}'))

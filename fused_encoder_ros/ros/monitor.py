@@ -189,14 +189,15 @@ class ArrivalClock:
     def arrived(self, stamp_ns: int, now_ns: int, clock_ns: int) -> None:
         """An anchor frame came at `time.monotonic_ns` and at the ROS clock's time."""
         with self._lock:
-            self._arrivals[stamp_ns] = _Arrival(now_ns, (clock_ns - stamp_ns) / 1e6)
+            # A second frame of the same stamp is a duplicate: the set is of the first.
+            self._arrivals.setdefault(stamp_ns, _Arrival(now_ns, (clock_ns - stamp_ns) / 1e6))
             if len(self._arrivals) > self._LIMIT:
                 del self._arrivals[next(iter(self._arrivals))]
 
     def decoded(self, stamp_ns: int) -> None:
         """It has been decoded by now."""
         with self._lock:
-            if arrival := self._arrivals.get(stamp_ns):
+            if (arrival := self._arrivals.get(stamp_ns)) and not arrival.decoded_ns:
                 arrival.decoded_ns = time.monotonic_ns()
 
     def forget(self, stamp_ns: int) -> _Arrival | None:

@@ -137,7 +137,7 @@ class Session:
         self.tally.matched(observation)
         loser = self._worker.post(observation)
         if loser is not None:
-            detail = 'the encoder was still busy when the next set was complete'
+            detail = 'a newer set was complete before the encoder was free for this one'
             self._drop_matched(Drop(loser.stamp_ns, '', Reason.SUPERSEDED, detail))
 
     def _drop_matched(self, drop: Drop) -> None:
@@ -146,7 +146,8 @@ class Session:
 
     def _drop(self, drop: Drop) -> None:
         self.tally.dropped(drop)
-        self._arrivals.forget(drop.stamp_ns)
+        if drop.reason is not Reason.BAD_STAMP:  # of a duplicate, whose first frame may still become a set
+            self._arrivals.forget(drop.stamp_ns)
         self._publish_set(drop)
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -172,7 +173,8 @@ class Session:
         if not silence:
             self._drops_before = self.tally.all_drops()
         stamp = self._node.get_clock().now().to_msg()
-        status = self._diagnostics.report(self._settings, silence)
+        encoders = self._node.count_publishers(f'~/{FEATURE_TOPIC}')
+        status = self._diagnostics.report(self._settings, silence, encoders)
         self._status_output.publish(DiagnosticArray(header=Header(stamp=stamp), status=status))
 
     # The worker's thread.

@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.highlevel import AnyReader
@@ -161,3 +165,28 @@ class Desk:
         """Every diagnostic status of this name, as in `status`."""
         found = [s for array in self.diagnostics for s in array.status if s.name == f'fused_encoder: {name}']
         return [(s.level[0], s.message, {pair.key: pair.value for pair in s.values}) for s in found]
+
+
+def call(desk: Desk, kind: type, name: str, request: object) -> object:
+    client = desk.node.create_client(kind, name)
+    desk.wait(client.service_is_ready, f'service {name}')
+    desk.spin(0.3)  # ready says that the request will get there, not the answer back
+    future = client.call_async(request)
+    desk.wait(future.done, f'an answer of {name}')
+    desk.node.destroy_client(client)
+    return future.result()
+
+
+def change(desk: Desk, transition: int) -> bool:
+    request = ChangeState.Request(transition=Transition(id=transition))
+    return bool(call(desk, ChangeState, '/fused_encoder/change_state', request).success)
+
+
+def state(desk: Desk) -> str:
+    return str(call(desk, GetState, '/fused_encoder/get_state', GetState.Request()).current_state.label)
+
+
+def set_parameter(desk: Desk, name: str, value: float) -> object:
+    parameter = Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value))
+    request = SetParameters.Request(parameters=[parameter])
+    return call(desk, SetParameters, '/fused_encoder/set_parameters', request).results[0]

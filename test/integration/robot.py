@@ -40,6 +40,26 @@ def joint_state(ms: float) -> JointState:
     return JointState(header=header(ms), name=list(DEFAULT_JOINT_NAMES), position=[0.1] * 16)
 
 
+def send_sets(desk: Desk, start_ms: int, count: int) -> None:
+    """Complete sets, 50 ms apart in stamps; each waits for its report, so that none is superseded."""
+    for ms in range(start_ms, start_ms + 50 * count, 50):
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        wait_for_report(desk, ms)
+
+
+def wait_for_report(desk: Desk, ms: int) -> None:
+    stamp = ns(ms)
+    desk.wait(lambda: any(report['stamp_ns'] == stamp for report in desk.reports), f'a report of the set at {ms} ms')
+
+
+def ready(desk: Desk, **parameters: object) -> None:
+    desk.start(**parameters)
+    desk.advertise(IMAGES | JOINTS)
+    desk.wait_until_heard()
+
+
 Sender = Callable[[float], Iterable[Any]]
 """What a topic sends at a time, in milliseconds after T0: messages, or bytes as they are."""
 

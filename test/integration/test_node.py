@@ -11,63 +11,16 @@ import rclpy
 import ros_messages
 import torch
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
-from live import Desk, stamp_ns
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
+from live import Desk, call, change, set_parameter, stamp_ns, state
+from rcl_interfaces.srv import DescribeParameters, GetParameters
 from rclpy.qos import ReliabilityPolicy
-from robot import CAMERAS, IMAGES, JOINTS, T0, header, image, joint_state
+from robot import CAMERAS, IMAGES, JOINTS, T0, header, image, joint_state, ready, send_sets, wait_for_report
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_srvs.srv import Trigger
 
 from fused_encoder_ros.model import ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES, ObservationSpec
-
-
-def send_sets(desk: Desk, start_ms: int, count: int) -> None:
-    """Complete sets, 50 ms apart in stamps; each waits for its report, so that none is superseded."""
-    for ms in range(start_ms, start_ms + 50 * count, 50):
-        for topic in IMAGES:
-            desk.publishers[topic].publish(image(ms))
-        desk.publishers['/joint_states'].publish(joint_state(ms))
-        wait_for_report(desk, ms)
-
-
-def wait_for_report(desk: Desk, ms: int) -> None:
-    stamp = T0 + ms * 10**6
-    desk.wait(lambda: any(report['stamp_ns'] == stamp for report in desk.reports), f'a report of the set at {ms} ms')
-
-
-def ready(desk: Desk, **parameters: object) -> None:
-    desk.start(**parameters)
-    desk.advertise(IMAGES | JOINTS)
-    desk.wait_until_heard()
-
-
-def call(desk: Desk, kind: type, name: str, request: object) -> object:
-    client = desk.node.create_client(kind, name)
-    desk.wait(client.service_is_ready, f'service {name}')
-    desk.spin(0.3)  # ready says that the request will get there, not the answer back
-    future = client.call_async(request)
-    desk.wait(future.done, f'an answer of {name}')
-    desk.node.destroy_client(client)
-    return future.result()
-
-
-def change(desk: Desk, transition: int) -> bool:
-    request = ChangeState.Request(transition=Transition(id=transition))
-    return bool(call(desk, ChangeState, '/fused_encoder/change_state', request).success)
-
-
-def state(desk: Desk) -> str:
-    return str(call(desk, GetState, '/fused_encoder/get_state', GetState.Request()).current_state.label)
-
-
-def set_parameter(desk: Desk, name: str, value: float) -> object:
-    parameter = Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value))
-    request = SetParameters.Request(parameters=[parameter])
-    return call(desk, SetParameters, '/fused_encoder/set_parameters', request).results[0]
 
 
 def test_outputs(desk: Desk) -> None:

@@ -11,13 +11,13 @@ import pytest
 import rclpy
 import torch
 from lifecycle_msgs.msg import Transition
-from live import Desk
+from live import Desk, call, change, set_parameter, state
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
-from test_node import IMAGES, JOINTS, call, change, image, joint_state, ready, send_sets, set_parameter, state, wait_for_report
+from robot import IMAGES, JOINTS, image, joint_state, ready, send_sets, wait_for_report
 
 from fused_encoder_ros.model import ImageJointEncoder
 from fused_encoder_ros.ros.node import FusedEncoderNode

@@ -56,7 +56,7 @@ def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
     writer = Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3)
     writer.set_compression(mode, CompressionFormat.ZSTD)
     with writer:
-        for source, topic in TOPICS.items():
+        for source, (topic,) in TOPICS.items():
             kind = 'sensor_msgs/msg/JointState' if source == 'joint_states' else 'sensor_msgs/msg/Image'
             connection = writer.add_connection(f'/{topic}', kind, typestore=store)
             joint = source == 'joint_states'
@@ -69,16 +69,21 @@ def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
     with pytest.raises(
         BagError, match=r'no topic /cam for left_wrist; it has /global/image .*/left_wrist/image .*topics.left_wrist'
     ):
-        Bag(rig_bag, {**TOPICS, 'left_wrist': 'cam'})
+        Bag(rig_bag, {**TOPICS, 'left_wrist': ('cam',)})
     with pytest.raises(BagError, match=r'it has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
-        Bag(rig_bag, {**TOPICS, 'joint_states': '/arm'})
+        Bag(rig_bag, {**TOPICS, 'joint_states': ('/arm',)})
+
+
+def test_one_of_several_joint_topics_that_is_not_there_is_named(rig_bag: Path) -> None:
+    with pytest.raises(BagError, match=r'no topic /gripper for joint_states; it has /joint_states'):
+        Bag(rig_bag, {**TOPICS, 'joint_states': ('/joint_states', '/gripper')})
 
 
 def test_a_topic_of_another_type_is_named(rig_bag: Path) -> None:
     with pytest.raises(
         BagError, match=r'/joint_states is sensor_msgs/msg/JointState, but topics.global needs sensor_msgs/msg/Image'
     ):
-        Bag(rig_bag, {**TOPICS, 'global': '/joint_states'})
+        Bag(rig_bag, {**TOPICS, 'global': ('/joint_states',)})
 
 
 def test_no_bag_no_metadata_no_bag_at_all(tmp_path: Path) -> None:

@@ -294,15 +294,17 @@ def test_mcap_written_by_another_tool(tmp_path: Path) -> None:
 
         pixels = RIG.image('global', 0, 0)
         for ms in range(0, 500, 50):
-            state = ros_messages.joint_state(T0 + ms * MS, DEFAULT_JOINT_NAMES, np.arange(16.0))
-            write('/arms', 'sensor_msgs/msg/JointState', ms, state)
+            for topic, part in (('/left_arm', slice(8)), ('/right_arm', slice(8, 16))):
+                state = ros_messages.joint_state(T0 + ms * MS, DEFAULT_JOINT_NAMES[part], np.arange(16.0)[part])
+                write(topic, 'sensor_msgs/msg/JointState', ms, state)
             write('/left', 'sensor_msgs/msg/Image', ms + 1, ros_messages.image(T0 + (ms + 1) * MS, pixels, padding=3))
             jpeg = ros_messages.compressed(T0 + (ms + 2) * MS, pixels)
             write('/right/compressed', 'sensor_msgs/msg/CompressedImage', ms + 2, jpeg)
             write('/top', 'sensor_msgs/msg/Image', ms + 3, ros_messages.image(T0 + (ms + 3) * MS, pixels[..., ::-1], 'bgr8'))
         writer.finish()
-    topics = {'left_wrist': '/left', 'right_wrist': '/right/compressed', 'global': '/top', 'joint_states': '/arms'}
+    topics = {'left_wrist': '/left', 'right_wrist': '/right/compressed', 'global': '/top'}
     options = [f'--topic={source}={topic}' for source, topic in topics.items()]
+    options += ['--topic=joint_states=/left_arm', '--topic=joint_states=/right_arm']
     result = fused_encoder('encode', tmp_path / 'foreign.mcap', '--out', tmp_path / 'out', '--json', *options)
     assert result.returncode == 0, result.stderr
     (summary,) = json.loads(result.stdout)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from live import Desk
-from robot import image
-from test_node import ready, send_sets
+from robot import image, ready, send_sets
 
 from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.spec import CAMERAS

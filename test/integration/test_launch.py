@@ -239,22 +239,37 @@ def test_a_viewer_that_is_not_installed_is_told_before_anything_starts(installed
 
 
 @needs_launch
-def test_the_demo_shows_a_viewer_the_picture_and_goes_on_when_it_is_closed(
-    installed: None, watcher: Watcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ('viewer', 'package', 'shows'),
+    [
+        ('rqt', 'rqt_image_view', '/robot1/fused_encoder/observation'),
+        ('foxglove', 'foxglove_bridge', '--ros-args'),
+        ('plotjuggler', 'plotjuggler', '--ros-args'),
+    ],
+)
+def test_the_demo_starts_a_viewer_and_goes_on_when_it_is_closed(
+    viewer: str,
+    package: str,
+    shows: str,
+    installed: None,
+    watcher: Watcher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # In place of rqt, which needs a screen: a program that is closed once it knows what to show.
-    prefix, shown = tmp_path / 'rqt', tmp_path / 'shown'
-    program = prefix / 'lib' / 'rqt_image_view' / 'rqt_image_view'
+    # In place of the viewer, which needs a screen: a program that is closed once it knows what to show.
+    prefix, shown = tmp_path / 'prefix', tmp_path / 'shown'
+    program = prefix / 'lib' / package / package
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
     program.chmod(0o755)
-    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / 'rqt_image_view'
+    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / package
     index.parent.mkdir(parents=True)
     index.touch()
     monkeypatch.setenv('AMENT_PREFIX_PATH', f'{prefix}:{os.environ["AMENT_PREFIX_PATH"]}')
 
-    with launched(tmp_path / 'log', 'demo.launch.py', 'viewer:=rqt', 'namespace:=robot1'):
+    with launched(tmp_path / 'log', 'demo.launch.py', f'viewer:={viewer}', 'namespace:=robot1'):
         watcher.wait_for_features('/robot1/fused_encoder')
         assert 'process has finished cleanly' in (tmp_path / 'log').read_text()
+        assert shown.read_text().strip() == shows
         topics = [name for name, _ in watcher.node.get_topic_names_and_types()]
-        assert shown.read_text().strip() in topics
+        assert '/robot1/fused_encoder/observation' in topics

@@ -44,6 +44,7 @@ unit: setup
 # What `colcon build` and `colcon test` do in a workspace, with the environment's Python.
 colcon: setup
 	rm -rf $(COLCON)
+	mkdir -p $(COLCON)
 	@$(BIN)/python -m colcon --log-base $(COLCON)/log list --base-paths . | tee $(COLCON).list; grep -q '(ros.ament_python)' $(COLCON).list
 	$(BIN)/python -m colcon --log-base $(COLCON)/log build --base-paths . --build-base $(COLCON)/build --install-base $(COLCON)/install
 	$(BIN)/python -m colcon --log-base $(COLCON)/log test --base-paths . --build-base $(COLCON)/build --install-base $(COLCON)/install \

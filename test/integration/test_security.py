@@ -65,7 +65,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def test_parameters_that_name_files_have_none_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_that_name_files_have_none_written(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they point at is as it was, and so is each place where a node may think to keep something."""
     watched = tmp_path / 'watched'
     for variable in ('HOME', 'TMPDIR', 'XDG_CACHE_HOME'):
@@ -82,7 +82,6 @@ def test_parameters_that_name_files_have_none_written(tmp_path: Path, monkeypatc
     dangling.symlink_to(watched / 'nowhere' / 'new.safetensors')
     before = contents(watched)
 
-    desk = Desk(tmp_path)
     node = desk.start(autostart=False)
     for place in (folder, text, dangling, watched / 'new.pth', '/dev/null', '~nobody-at-all/run.pth'):
         assert set_parameter(desk, 'checkpoint', str(place)).successful
@@ -97,5 +96,4 @@ def test_parameters_that_name_files_have_none_written(tmp_path: Path, monkeypatc
     robot.run_until(lambda: len(desk.sets()) >= 3, 'sets')
     assert 'Traceback' not in node.log, node.log
     assert node.stop() == 0
-    desk.close()
     assert contents(watched) == before

@@ -50,6 +50,8 @@ def used(desk: Desk, name: str) -> set[tuple[str, str]]:
 
 def test_the_policy_is_what_the_node_uses(desk: Desk) -> None:
     ready(desk, use_sim_time=True)
+    for name in (NODE[1:], 'desk'):
+        desk.wait(lambda: name in desk.node.get_node_names(), name)  # noqa: B023
     # A plain node of the same distribution says which services of every node there are.
     plain = {(what, name.replace('/desk/', f'{NODE}/')) for what, name in used(desk, 'desk')}
     expected = allowed() - {entry for entry in NOT_IN_EVERY_DISTRIBUTION if entry not in plain}

@@ -124,7 +124,7 @@ def test_damaged_metadata(rig_bag: Path, tmp_path: Path, damage: tuple[str, str]
     changed = metadata.read_text().replace(*damage)
     assert changed != metadata.read_text()
     metadata.write_text(changed)
-    with pytest.raises(BagError, match='its metadata.yaml is damaged at topic'):
+    with pytest.raises(BagError, match=r'its metadata.yaml is damaged at topic'):
         sources(tmp_path / 'bag')
 
 

@@ -10,7 +10,7 @@ here = Path(__file__).parent
 
 def installed(folder: str) -> tuple[str, list[str]]:
     return f'share/{package_name}/{folder}', sorted(
-        f'{folder}/{path.name}' for path in (here / folder).iterdir() if path.suffix in ('.py', '.yaml', '.xml')
+        f'{folder}/{path.name}' for path in (here / folder).iterdir() if path.suffix in ('.py', '.yaml', '.xml', '.json')
     )
 
 

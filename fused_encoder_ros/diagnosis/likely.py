@@ -18,6 +18,7 @@ _HINTS = {
     JOINTS: {'joint', 'joints', 'states', 'state', 'arm'},
 }
 _SIDES = {'left': {'left', 'l'}, 'right': {'right', 'r'}}
+_OTHER_SIDE = {'left': 'right', 'right': 'left', 'l': 'r', 'r': 'l'}
 _NO_PICTURES = {'depth', 'infra', 'infra1', 'infra2', 'mask', 'rect'}
 
 _NEAR_JOINT, _CLEARLY_NEARER = 0.6, 0.05
@@ -34,6 +35,13 @@ def likely_topics(facts: Facts, sources: Collection[str]) -> dict[str, str]:
         if source not in likely and name not in likely.values():
             likely[source] = name
     return {source: likely[source] for source in facts.streams if source in likely}
+
+
+def other_arm(name: str, topics: Collection[Topic]) -> list[str]:
+    """The topic of the same type that has the other side in its name, as one element; empty where there is none."""
+    other = ''.join(_OTHER_SIDE.get(word, word) for word in re.split('([^a-z0-9]+)', name))
+    kinds = {topic.kind for topic in topics if topic.name == name}
+    return [topic.name for topic in topics if topic.name == other != name and topic.kind in kinds]
 
 
 def _fits(source: str, topic: Topic) -> bool:

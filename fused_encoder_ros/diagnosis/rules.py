@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fused_encoder_ros.diagnosis import clock_rules
 from fused_encoder_ros.diagnosis.facts import Facts
 from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict, worst_first, worst_of
-from fused_encoder_ros.diagnosis.likely import likely_joints, likely_topics
+from fused_encoder_ros.diagnosis.likely import likely_joints, likely_topics, other_arm
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.pipeline.data import JOINTS, Reason
 from fused_encoder_ros.settings import Value, is_compressed
@@ -63,7 +63,8 @@ def _topic_parameters(facts: Facts, likely: dict[str, str]) -> dict[str, Value]:
     parameters: dict[str, Value] = {f'topics.{source}': topic for source, topic in likely.items()}
     if JOINTS in likely:
         kept = [topic for topic in facts.streams[JOINTS].topics if topic in here]
-        parameters[f'topics.{JOINTS}'] = [*kept, likely[JOINTS]]
+        arms = [likely[JOINTS], *other_arm(likely[JOINTS], facts.topics)]
+        parameters[f'topics.{JOINTS}'] = list(dict.fromkeys([*kept, *arms]))
     cameras = {source: stream.topic for source, stream in facts.streams.items() if source != JOINTS}
     is_raw = any(not is_compressed(topic) for source, topic in likely.items() if source != JOINTS)
     if is_raw and facts.settings.values['image_transport'] == 'compressed':

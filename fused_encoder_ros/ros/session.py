@@ -137,7 +137,7 @@ class Session:
         self.tally.matched(observation)
         loser = self._worker.post(observation)
         if loser is not None:
-            detail = 'the encoder was still busy when the next set was complete'
+            detail = 'a newer set was complete before the encoder was free for this one'
             self._drop_matched(Drop(loser.stamp_ns, '', Reason.SUPERSEDED, detail))
 
     def _drop_matched(self, drop: Drop) -> None:

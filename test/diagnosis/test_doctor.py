@@ -148,6 +148,16 @@ def test_a_missing_topic_is_given_with_the_line_that_mends_it(tmp_path: Path) ->
     assert not faults(follow(path, finding))
 
 
+def test_joints_of_two_arms_are_found_together(tmp_path: Path) -> None:
+    topics = {'/left/joint_states': NAMES[:8], '/right/joint_states': NAMES[8:], '/left/commands': NAMES[:8]}
+    with BagWriter(tmp_path / 'bag', 'mcap', dict.fromkeys(topics, JOINT_STATE)) as writer:
+        for ms in range(0, 1000, 10):
+            for topic, names in topics.items():
+                writer.write(topic, ros_messages.joint_state(T0 + ms * MS, names, [0.0] * len(names)), T0 + ms * MS)
+    finding = fault(diagnose(tmp_path / 'bag'), 'no usable topic for')
+    assert finding.parameters == {'topics.joint_states': ['/left/joint_states', '/right/joint_states']}
+
+
 def test_one_of_several_joint_topics_is_missing(tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'bag', 'mcap', {f'/{arm}/joint_states': JOINT_STATE for arm in ('left', 'right')}) as writer:
         for number, arm in enumerate(('left', 'right')):

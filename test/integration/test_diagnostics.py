@@ -84,9 +84,11 @@ def test_messages_that_the_middleware_loses_are_counted_and_named(desk_over_udp:
     desk.wait_for_log(node, 'active')
     desk.advertise(IMAGES | JOINTS, ReliabilityPolicy.BEST_EFFORT)
     desk.wait_until_heard()
+    desk.publishers['/global/image'].publish(image(10))  # a gap shows only after a message
+    desk.wait(lambda: desk.status('global')[2]['messages'] == '1', 'the first image')
     node.process.send_signal(signal.SIGSTOP)
     try:
-        for ms in range(0, 1200, 30):
+        for ms in range(100, 1300, 30):
             pixels = bytes([90]) * (480 * 1920)
             desk.publishers['/global/image'].publish(image(ms, height=480, width=640, step=1920, data=pixels))
             desk.spin(0.01)

@@ -224,3 +224,52 @@ def test_replay_publishes_features_and_ends_with_the_bag(installed: None, watche
     with launched(tmp_path / 'log', 'replay.launch.py', f'bag:={tmp_path / "bag"}') as process:
         watcher.wait_for_features('/fused_encoder')
         process.wait(START_LIMIT_S)
+
+
+@needs_launch
+@pytest.mark.skipif(importlib.util.find_spec('foxglove_bridge') is not None, reason='foxglove_bridge is installed')
+def test_a_viewer_that_is_not_installed_is_told_before_anything_starts(installed: None, tmp_path: Path) -> None:
+    log = tmp_path / 'log'
+    with log.open('wb') as output:
+        command = ['ros2', 'launch', PACKAGE, 'demo.launch.py', 'viewer:=foxglove']
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    assert process.wait(START_LIMIT_S) == 1
+    assert not _is_alive(process.pid)
+    assert 'viewer:=foxglove needs the package foxglove_bridge: sudo apt install ros-' in log.read_text()
+
+
+@needs_launch
+@pytest.mark.parametrize(
+    ('viewer', 'package', 'shows'),
+    [
+        ('rqt', 'rqt_image_view', '/robot1/fused_encoder/observation'),
+        ('foxglove', 'foxglove_bridge', '--ros-args'),
+        ('plotjuggler', 'plotjuggler', '--ros-args'),
+    ],
+)
+def test_the_demo_starts_a_viewer_and_goes_on_when_it_is_closed(
+    viewer: str,
+    package: str,
+    shows: str,
+    installed: None,
+    watcher: Watcher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # In place of the viewer, which needs a screen: a program that is closed once it knows what to show.
+    prefix, shown = tmp_path / 'prefix', tmp_path / 'shown'
+    program = prefix / 'lib' / package / package
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$1" > {shown}\n')
+    program.chmod(0o755)
+    index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / package
+    index.parent.mkdir(parents=True)
+    index.touch()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'{prefix}:{os.environ["AMENT_PREFIX_PATH"]}')
+
+    with launched(tmp_path / 'log', 'demo.launch.py', f'viewer:={viewer}', 'namespace:=robot1'):
+        watcher.wait_for_features('/robot1/fused_encoder')
+        assert 'process has finished cleanly' in (tmp_path / 'log').read_text()
+        assert shown.read_text().strip() == shows
+        topics = [name for name, _ in watcher.node.get_topic_names_and_types()]
+        assert '/robot1/fused_encoder/observation' in topics

@@ -1,12 +1,19 @@
 # make demo   sets up, then runs robot and node on real DDS and draws what came out
 # make test   sets up, then checks and tests everything
 # Both build .venv from pinned versions and touch nothing outside this folder.
+# make test-all   runs the tests on every Python and ROS 2 distribution, each in an environment of its own
 
 VENV := .venv
+ROS := jazzy
+PINS := --requirement requirements/lock.txt --requirement requirements/$(ROS).txt
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
 COLCON := build/colcon
+
+# What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
+PYTHONS := 3.10 3.11 3.12
+DISTRIBUTIONS := jazzy kilted
 
 # A sourced ROS must not mix with the environment's own.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH CMAKE_PREFIX_PATH RMW_IMPLEMENTATION
@@ -15,15 +22,15 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 export COLCON_HOME := $(CURDIR)/build/colcon_home
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: setup demo test check unit colcon lock clean
+.PHONY: setup demo test test-all check unit colcon lock clean
 
 setup: $(VENV)/.complete
 
-$(VENV)/.complete: Makefile setup.py requirements/lock.txt
+$(VENV)/.complete: Makefile setup.py requirements/lock.txt requirements/$(ROS).txt
 	@python=$$(PYTHON=$(PYTHON) sh requirements/find_python.sh) && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements/lock.txt $(TORCH)
 	@# torchvision's own pin of torch would replace a CPU build.
-	$(BIN)/python -m pip install --quiet --no-deps $(TORCHVISION) --requirement requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --no-deps $(TORCHVISION) $(PINS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -32,6 +39,14 @@ demo: setup
 
 # colcon runs the whole suite, on the package as it installs it; `unit` runs it on the sources.
 test: check colcon
+
+# What fails, a Python that is not here among it, is named at the end; the others run all the same.
+test-all:
+	@failed=; for ros in $(DISTRIBUTIONS); do for python in $(PYTHONS); do \
+		echo "== Python $$python, ROS 2 $$ros"; \
+		$(MAKE) unit ROS=$$ros PYTHON=python$$python VENV=.venv-$$python-$$ros || failed="$$failed $$python-$$ros"; \
+	done; done; \
+	if [ -n "$$failed" ]; then echo "failed, or could not run:$$failed" >&2; exit 1; fi
 
 check: setup
 	$(BIN)/ruff check .
@@ -51,12 +66,19 @@ colcon: setup
 		--event-handlers console_direct+ --return-code-on-test-failure
 	$(BIN)/python -m colcon --log-base $(COLCON)/log test-result --test-result-base $(COLCON)/build --all
 
-# Needs uv. torch's own needs stand at the end, since torch is pinned apart.
+# Needs uv. torch's own needs stand at the end, since torch is pinned apart. All but ROS is pinned once, beside Jazzy.
 lock:
 	mkdir -p build
-	(cat requirements/dev.in; printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions pillow) > build/lock.in
-	uv pip compile --universal --python-version 3.10 build/lock.in --no-header --no-annotate --quiet -o build/lock.txt
-	(echo '# Written by `make lock` from dev.in; for CPython 3.10 to 3.12.'; cat build/lock.txt) > requirements/lock.txt
+	(cat requirements/dev.in; printf '%s\n' filelock fsspec jinja2 networkx sympy typing-extensions pillow) > build/jazzy.in
+	uv pip compile --universal --python-version 3.10 build/jazzy.in --no-header --no-annotate --quiet -o build/jazzy.txt
+	grep -v '^ros-' build/jazzy.txt > build/lock.txt
+	sed 's/^ros-jazzy-/ros-kilted-/' build/jazzy.in > build/kilted.in
+	uv pip compile --universal --python-version 3.10 --constraint build/lock.txt build/kilted.in \
+		--no-header --no-annotate --quiet -o build/kilted.txt
+	for name in lock jazzy kilted; do \
+		echo '# Written by `make lock` from dev.in; for CPython 3.10 to 3.12.' > requirements/$$name.txt; done
+	cat build/lock.txt >> requirements/lock.txt
+	for ros in jazzy kilted; do grep '^ros-' build/$$ros.txt >> requirements/$$ros.txt; done
 
 clean:
-	rm -rf $(VENV) build install log demo_out *.egg-info
+	rm -rf $(VENV) .venv-* build install log demo_out *.egg-info

@@ -26,6 +26,7 @@ setup(
         (f'share/{package_name}', ['package.xml']),
         installed('launch'),
         installed('config'),
+        installed('sros2/policies'),
     ],
     python_requires='>=3.10',
     # On a robot everything comes from package.xml; older setuptools would look for PyPI names at each start.

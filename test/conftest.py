@@ -7,12 +7,13 @@ from pathlib import Path
 
 import hypothesis
 
+from fused_encoder_ros.dds import PROFILE_VARIABLES, on_this_host_alone
+
 ROOT = Path(__file__).parent.parent
 
 os.environ['ROS_DOMAIN_ID'] = str(os.getpid() % 100 + 1)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
-    os.environ[variable] = str(ROOT / 'config' / 'fastdds_large_images.xml')
+os.environ.update(on_this_host_alone())
+os.environ.update(dict.fromkeys(PROFILE_VARIABLES, str(ROOT / 'config' / 'fastdds_large_images.xml')))
 os.environ.setdefault('ROS_LOG_DIR', str(ROOT / 'build' / 'ros_log'))
 
 hypothesis.settings.register_profile('thorough', max_examples=20_000)

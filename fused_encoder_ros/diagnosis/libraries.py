@@ -17,6 +17,8 @@ from fused_encoder_ros.diagnosis.wording import printable
 
 _PATIENCE_S = 120.0
 _ABSENT = 'ModuleNotFoundError: No module named '
+# Its telemetry would report the import to the vendor.
+_OPENVINO = 'import sys; sys.modules["openvino_telemetry"] = None; import openvino; print(openvino.__version__)'
 _NVIDIA_DEVICES = ('/dev/nvidia0', '/dev/nvhost-gpu', '/dev/nvgpu')
 
 
@@ -108,7 +110,7 @@ LIBRARIES = (
     Library('torchvision', _TORCHVISION, 'no encoder is built', 'pip install --no-deps torchvision', needed=True),
     Library('rclpy', _RCLPY, 'the node does not run', 'source /opt/ros/$ROS_DISTRO/setup.bash', repair=_REBUILD),
     Library('cv_bridge', _CV_BRIDGE, 'bayer and YUV images need rosbags-image', _DESK),
-    Library('openvino', 'import openvino; print(openvino.__version__)', 'the engine openvino is out', 'pip install openvino'),
+    Library('openvino', _OPENVINO, 'the engine openvino is out', 'pip install openvino'),
     Library('rosbags', 'import rosbags.highlevel; print("works")', 'no bag is read', _DESK),
     Library('pyarrow', 'import pyarrow; print(pyarrow.__version__)', 'no Parquet file is written', _DESK),
 )

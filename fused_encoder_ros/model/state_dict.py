@@ -23,6 +23,9 @@ _PREFIX = r'((?:(?:module|_orig_mod|model|obs_encoder|encoder)\.)*)'
 # A target network's copy, by the name of its part.
 _TARGET = re.compile(r'(^|\.)target_|_target($|\.)|(^|\.)target($|\.)')
 
+# A dictionary in a file may hold itself.
+_MAX_DEPTH = 8
+
 
 def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> dict[str, Tensor]:
     """The state dict in a file that has one of the keys `telltales`.
@@ -50,7 +53,7 @@ def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> d
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` resolved. Raises CheckpointError when it is no file."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # which leaves the name of an unknown user alone
     if not path.is_file():
         raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth or .safetensors')
     return path
@@ -107,8 +110,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _find(content: Any, telltales: Sequence[str], where: str = '') -> Iterator[tuple[str, dict[str, Tensor]]]:
-    if not isinstance(content, Mapping):
+def _find(content: Any, telltales: Sequence[str], where: str = '', depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
         return
     pattern = re.compile(_PREFIX + '(?:' + '|'.join(map(re.escape, telltales)) + ')')
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -116,7 +119,7 @@ def _find(content: Any, telltales: Sequence[str], where: str = '') -> Iterator[t
         state = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         yield f'{where}{prefix}'.rstrip('.') or 'its top level', state
     for name, value in content.items():
-        yield from _find(value, telltales, f'{where}{name}.')
+        yield from _find(value, telltales, f'{where}{name}.', depth + 1)
 
 
 def _first_keys(content: Mapping[str, Any]) -> list[str]:

@@ -66,6 +66,15 @@ class Bag:
                 f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
                 '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
             ) from error
+        for connection in self._reader.connections:
+            # The library takes what metadata.yaml says, whatever it is.
+            kinds = (connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)
+            if not all(isinstance(value, kind) for value, kind in kinds):
+                self._reader.close()
+                raise BagError(
+                    f'bag {path}: its metadata.yaml is damaged at topic {connection.topic!r}; write it anew with '
+                    f'`ros2 bag reindex {path}`, or give its .mcap or .db3 file'
+                )
         self._connections: list[tuple[Connection, str]] = []
         self.kinds: dict[str, str] = {}
         self.lacks: dict[str, str] = {}

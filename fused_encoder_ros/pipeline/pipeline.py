@@ -25,6 +25,8 @@ from fused_encoder_ros.pipeline.joints import JointReader
 from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
 from fused_encoder_ros.spec import ObservationSpec
 
+_SECOND_NS = 1_000_000_000
+
 
 @dataclass
 class Counts:
@@ -100,12 +102,7 @@ class Pipeline:
         self.counts.messages[source] += 1
         if source == self._anchor:
             self.counts.anchors += 1
-        try:
-            outcomes = self._push_joints(message) if source == JOINTS else self._push_image(source, message)
-        except DecodeError as error:
-            stamp_ns = stamp_to_ns(message.header.stamp)
-            outcomes = [self._sync.refuse(source, stamp_ns, Reason.UNDECODABLE, str(error))]
-        return self._counted(outcomes)
+        return self._counted(self._decided_by(source, message))
 
     def finish(self) -> list[Outcome]:
         """The stream ends here: anchors that still wait are dropped, since a live node would still wait too."""
@@ -114,6 +111,17 @@ class Pipeline:
     def reset(self) -> list[Outcome]:
         """Forget everything buffered, as after a jump of the clock."""
         return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
+
+    def _decided_by(self, source: str, message: Any) -> list[Outcome]:
+        stamp = message.header.stamp
+        if stamp.nanosec >= _SECOND_NS:
+            # Carried over to the seconds, it would be another stamp than the one that others see.
+            detail = f'the stamp has {stamp.nanosec} nanoseconds, which are more than a second: the driver is wrong'
+            return [self._sync.refuse(source, stamp_to_ns(stamp), Reason.BAD_STAMP, detail)]
+        try:
+            return self._push_joints(message) if source == JOINTS else self._push_image(source, message)
+        except DecodeError as error:
+            return [self._sync.refuse(source, stamp_to_ns(stamp), Reason.UNDECODABLE, str(error))]
 
     def _push_image(self, camera: str, message: Any) -> list[Outcome]:
         frame = Frame(stamp_to_ns(message.header.stamp), self._decoder.decode(message))

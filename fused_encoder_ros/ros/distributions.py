@@ -1,4 +1,4 @@
-"""What differs between the ROS 2 distributions, at one place: Humble, Jazzy and Kilted."""
+"""What differs in rclpy between the ROS 2 distributions, at one place: Humble, Jazzy and Kilted."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class FusedEncoderNode(LifecycleNode):
             f'error {self._model.engine_error:.1e}, ready in {self._model.start_up_s * 1e3:.0f} ms'
         )
         for warning in self._model.warnings:
-            log.warn(warning)
+            log.warning(warning)
         converters = ', '.join(name for name, _ in image_converters()) or 'no converter is installed'
         log.info(f'filters: {filters.IMPLEMENTATION}; uncommon image encodings: {converters}')
         return TransitionCallbackReturn.SUCCESS

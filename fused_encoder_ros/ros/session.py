@@ -109,7 +109,7 @@ class Session:
     def _log(self, severity: str, text: str) -> None:
         # rclpy ties a severity to the line that logs it, so each has its own.
         if severity == 'warn':
-            self._node.get_logger().warn(text)
+            self._node.get_logger().warning(text)
         else:
             self._node.get_logger().info(text)
 
@@ -164,7 +164,7 @@ class Session:
         silence_s = self._settings.values['silence_s']
         if self._clock_ns() == 0:
             text = 'use_sim_time is set, and no /clock has come yet: until it does, latencies mean nothing'
-            self._node.get_logger().warn(text, once=True)
+            self._node.get_logger().warning(text, once=True)
         silence = self._silence.check(
             self.tally.last_feature_ns,
             silence_s,

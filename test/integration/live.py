@@ -186,7 +186,10 @@ def state(desk: Desk) -> str:
     return str(call(desk, GetState, '/fused_encoder/get_state', GetState.Request()).current_state.label)
 
 
-def set_parameter(desk: Desk, name: str, value: float) -> object:
-    parameter = Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value))
-    request = SetParameters.Request(parameters=[parameter])
+def set_parameter(desk: Desk, name: str, value: float | str) -> object:
+    if isinstance(value, str):
+        content = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=value)
+    else:
+        content = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+    request = SetParameters.Request(parameters=[Parameter(name=name, value=content)])
     return call(desk, SetParameters, '/fused_encoder/set_parameters', request).results[0]

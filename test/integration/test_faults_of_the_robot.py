@@ -11,8 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 from live import Desk, stamp_ns
-from robot import CAMERAS, IMAGES, PERIOD_MS, Robot, image, joint_state, ns
+from mutated import Mutator, cdr
+from robot import CAMERAS, IMAGES, PERIOD_MS, Robot, Sender, image, joint_state, ns
 from sensor_msgs.msg import Image, JointState
+
+from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
 
 HOUR_MS = 3_600_000
 
@@ -105,6 +108,24 @@ def test_joints_are_garbage(robot: Robot) -> None:
     for _ in range(20):
         robot.step()
     robot.assert_recovers()
+
+
+def test_mutated_messages_between_good_sets(robot: Robot) -> None:
+    """On every topic at once, well-formed for DDS: the node lives and counts, and then a good set's feature is as before."""
+    robot.run_until(lambda: len(robot.reports_of_sets()) >= 3, 'sets')
+    before = bytes(robot.desk.stamped[-1].data)
+    mutator = Mutator(random.Random(6), DEFAULT_JOINT_NAMES, compressed=0.0)
+
+    def beside(source: str, good: Sender) -> Sender:
+        return lambda ms: [cdr(mutator.message(source, ns(ms))), *good(ms)]
+
+    for topic, good in robot.senders.items():
+        robot.senders[topic] = beside(topic[1:].removesuffix('/image'), good)
+    for _ in range(40):
+        robot.step()
+    robot.run_until(lambda: {'undecodable', 'bad_stamp'} <= {report.get('drop') for report in robot.reports}, 'drops')
+    robot.assert_recovers()
+    assert bytes(robot.desk.stamped[-1].data) == before
 
 
 def test_a_camera_doubles_its_rate(robot: Robot) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from fused_encoder_ros.model import (
     load_encoder,
     load_model,
 )
+from fused_encoder_ros.model.packed_checkpoint import read_packed, read_spec
 from fused_encoder_ros.spec import ObservationSpec
 
 SPEC = ObservationSpec()
@@ -84,11 +87,34 @@ class Malicious:
 
 @pytest.mark.parametrize('legacy', [False, True])
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, legacy: bool) -> None:
+    """Through every door that a file of weights comes in by, and under the name of the other kind of file too."""
     trap, path = tmp_path / 'trap', tmp_path / 'evil.pth'
     torch.save({'fc.weight': Malicious(trap)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError, match=r'evil.pth is refused.*would run code'):
-        load_encoder(path)
+    torch.load(path, weights_only=False)
+    trap.rmdir()  # it works
+    disguised = tmp_path / 'evil.safetensors'
+    shutil.copy(path, disguised)
+    doors: list[Callable[[Path], object]] = [
+        load_encoder,
+        lambda path: load_model(ModelOptions(checkpoint=str(path)), SPEC),
+        lambda path: ImageJointEncoder(pretrained=path),
+        lambda path: ThreeStreamEncoder(pretrained=path),
+    ]
+    for door in doors:
+        with pytest.raises(CheckpointError, match=r'evil.pth is refused.*would run code'):
+            door(path)
+    for door in (*doors, read_spec, read_packed):
+        with pytest.raises(CheckpointError, match=r'evil.safetensors is truncated or damaged'):
+            door(disguised)
     assert not trap.exists()
+
+
+def test_a_dictionary_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, object] = {'epoch': 1}
+    content['state'] = content
+    torch.save(content, tmp_path / 'loop.pth')
+    with pytest.raises(CheckpointError, match='of neither design'):
+        load_encoder(tmp_path / 'loop.pth')
 
 
 def test_other_contents_are_refused(tmp_path: Path, checkpoint: Path) -> None:

@@ -116,6 +116,18 @@ def test_missing_storage_file(rig_bag: Path, tmp_path: Path) -> None:
         Bag(tmp_path / 'bag', TOPICS)
 
 
+@pytest.mark.parametrize('damage', [('message_count: 30', 'message_count: 3O'), ('name: /global/image', 'name: 7')])
+def test_damaged_metadata(rig_bag: Path, tmp_path: Path, damage: tuple[str, str]) -> None:
+    """Of the wrong kind: a letter for a digit, a number for a name."""
+    shutil.copytree(rig_bag, tmp_path / 'bag')
+    metadata = tmp_path / 'bag' / 'metadata.yaml'
+    changed = metadata.read_text().replace(*damage)
+    assert changed != metadata.read_text()
+    metadata.write_text(changed)
+    with pytest.raises(BagError, match=r'its metadata.yaml is damaged at topic'):
+        sources(tmp_path / 'bag')
+
+
 def test_a_bag_is_not_overwritten(rig_bag: Path) -> None:
     before = sources(rig_bag)
     with pytest.raises(OutputError, match='--force'):

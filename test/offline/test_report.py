@@ -327,7 +327,7 @@ def test_undecodable_images(tmp_path: Path) -> None:
 def test_compressed_cameras(tmp_path: Path) -> None:
     path = write_bag(tmp_path / 'bag', topics={**TOPICS, 'global': '/global/image/compressed'}, duration_s=2)
     facts, verdict = report(path, topics__global='/global/image/compressed')
-    assert verdict.severity is Severity.PASS and facts.streams['global'].contents == {'rgb8; jpeg compressed bgr8': 60}
+    assert verdict.severity is Severity.PASS and facts.streams['global'].contents == {'rgb8; jpeg compressed bgr8 64×48': 60}
 
 
 def test_a_bag_of_ros1() -> None:

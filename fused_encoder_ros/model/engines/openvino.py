@@ -6,6 +6,7 @@ reports its use to the vendor unless the user has objected.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,23 @@ from fused_encoder_ros.model.engines.network import Network, folded
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16'}
+
+
+def _import_openvino() -> tuple[Any, Any]:
+    """OpenVINO and its operations, without its telemetry.
+
+    With that, each import writes into ~/intel and reports itself to the vendor. OpenVINO does without where it is absent.
+    """
+    telemetry = 'openvino_telemetry'
+    found = sys.modules.get(telemetry)
+    sys.modules[telemetry] = found  # type: ignore[assignment]  # None stands for a module that cannot be imported
+    try:
+        import openvino
+        from openvino import opset13
+    finally:
+        if found is None:
+            del sys.modules[telemetry]
+    return openvino, opset13
 
 
 class OpenVinoEngine(FixedBatchEngine):
@@ -41,14 +59,12 @@ class OpenVinoEngine(FixedBatchEngine):
         self.device = torch.device('cpu')
         self.precision = precision
         try:
-            import openvino
-            from openvino import opset13
+            self._openvino, self._ops = _import_openvino()
         except ImportError as error:
             raise EngineUnavailable(f'OpenVINO is not installed (pip install openvino): {error}') from error
-        self._openvino, self._ops = openvino, opset13
         self._network = Network(folded(encoder), spec)
         self._image, self._joint_dim = (spec.image_size, spec.image_size, spec.channels), encoder.joint_dim
-        self._core = openvino.Core()
+        self._core = self._openvino.Core()
         if precision == 'bf16' and 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
             raise EngineUnavailable('this CPU has no bfloat16 arithmetic')
         self._options = {

@@ -11,51 +11,58 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.msg import Transition
 from live import Desk, change, set_parameter
-from robot import Robot, ready
+from robot import Robot
 
 from fused_encoder_ros.model import ImageJointEncoder
 from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.spec import ObservationSpec
 
 POLICY = Path(__file__).parents[2] / 'sros2' / 'policies' / 'fused_encoder.policy.xml'
-NODE = '/fused_encoder'
+NODE, NAMESPACE = 'fused_encoder', '/robot'
 
 # rclpy has no type descriptions there.
-NOT_IN_HUMBLE = {('reply', f'{NODE}/get_type_description')}
+NOT_IN_HUMBLE = {('reply', f'{NAMESPACE}/{NODE}/get_type_description')}
 
 
 def allowed() -> set[tuple[str, str]]:
-    """What the policy allows: (publish, subscribe, reply or request; full name)."""
+    """What the policy allows in a namespace: (publish, subscribe, reply or request; full name)."""
     (profile,) = ET.parse(POLICY).getroot().iterfind('enclaves/enclave/profiles/profile')
-    assert (profile.get('ns'), profile.get('node')) == ('/', NODE[1:])
+    assert (profile.get('ns'), profile.get('node')) == ('/', NODE)
+
+    def full(name: str) -> str:
+        return name if name.startswith('/') else f'{NAMESPACE}/{name.replace("~", NODE)}'
+
     found = [
-        (what, NODE + name[1:] if name.startswith('~') else name if name.startswith('/') else f'/{name}')
+        (what, full(str(entry.text)))
         for group in profile
         for what, rule in group.items()
-        for name in (str(entry.text) for entry in group)
+        for entry in group
         if rule == 'ALLOW'
     ]
     assert len(found) == len(set(found))
     return set(found)
 
 
-def used(desk: Desk, name: str) -> set[tuple[str, str]]:
-    """What the graph shows of a node."""
+def used(desk: Desk) -> set[tuple[str, str]]:
+    """What the graph shows of the node; nothing while it does not know it."""
     asked: dict[str, Callable[..., list[tuple[str, list[str]]]]] = {
         'publish': desk.node.get_publisher_names_and_types_by_node,
         'subscribe': desk.node.get_subscriber_names_and_types_by_node,
         'reply': desk.node.get_service_names_and_types_by_node,
         'request': desk.node.get_client_names_and_types_by_node,
     }
-    return {(what, topic) for what, ask in asked.items() for topic, _ in ask(name, '/')}
+    if (NODE, NAMESPACE) not in desk.node.get_node_names_and_namespaces():
+        return set()
+    return {(what, topic) for what, ask in asked.items() for topic, _ in ask(NODE, NAMESPACE)}
 
 
 def test_the_policy_is_what_the_node_uses(desk: Desk) -> None:
-    ready(desk, use_sim_time=True)
-    desk.wait(lambda: NODE[1:] in desk.node.get_node_names(), 'the node in the graph')
+    """In a namespace, where no other test's node is taken for it."""
+    node = desk.start_with('--ros-args', '-r', f'__ns:={NAMESPACE}', '-p', 'use_sim_time:=true')
+    desk.wait_for_log(node, 'active; anchor')
     expected = allowed() - (set() if importlib.util.find_spec('rclpy.type_description_service') else NOT_IN_HUMBLE)
-    desk.wait(lambda: used(desk, NODE[1:]) >= expected, f'all of {expected}, not only {used(desk, NODE[1:])}')
-    assert used(desk, NODE[1:]) == expected
+    desk.wait(lambda: used(desk) >= expected, f'all of {sorted(expected)} in the graph')
+    assert used(desk) == expected
 
 
 def contents(folder: Path) -> dict[str, tuple[int, str]]:

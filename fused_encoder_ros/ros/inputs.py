@@ -17,13 +17,16 @@ from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros.distributions import on_message_lost
 from fused_encoder_ros.ros.filters import SimpleFilter, Subscriber
 from fused_encoder_ros.ros.monitor import InputMonitor
-from fused_encoder_ros.settings import Settings, is_compressed
+from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, expected_kind
 
 _LOST_REMEDY = (
     'it is best effort. Images need shared memory that holds them, on the publisher too (config/fastdds_large_images.xml, '
     'config/cyclonedds_large_images.xml), or a reliable publisher'
 )
 _LATE_REMEDY = 'the node does not keep up, or its depth (image_depth, joint_depth) is too small for such bursts'
+
+_TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, JOINT_STATE: JointState}
 
 _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
 
@@ -49,7 +52,7 @@ class Input(SimpleFilter):
         self.topic = topic
         self.label = source if len(settings.topics[source]) == 1 else f'{source} ({topic})'
         self.monitor = InputMonitor(source, self.label, log)
-        self._type = _message_type(source, topic)
+        self._kind = expected_kind(source, topic)
         self._depth = settings.values['joint_depth' if source == JOINTS else 'image_depth']
         self._overrides = self._stated_overrides()
         wanted = settings.values['reliability']
@@ -58,7 +61,7 @@ class Input(SimpleFilter):
             self._wanted = self._profile(ReliabilityPolicy.BEST_EFFORT).reliability
         self._last_stamp: Any = None
         self._reliability = ReliabilityPolicy.BEST_EFFORT
-        self._reliability = self._choose()
+        self._reliability = self._choose(self.publishers)
         self._subscribers = [self._subscribe()]
 
     @property
@@ -78,13 +81,14 @@ class Input(SimpleFilter):
 
     def refresh(self) -> None:
         """Look at the publishers: subscribe anew when they ask for another reliability, and tell when a camera has two."""
-        wanted = self._choose()
+        publishers = self.publishers
+        wanted = self._choose(publishers)
         if wanted != self._reliability:
             self._reliability = wanted
             self._close(self._subscribers[1:])  # of an earlier change that no message has come through
             self._subscribers.append(self._subscribe())
         if self.source != JOINTS:
-            self.monitor.published_by(len(self.publishers), self.resolved_topic)
+            self.monitor.published_by(len(publishers), self.resolved_topic)
 
     def close(self) -> None:
         """End every subscription."""
@@ -110,7 +114,7 @@ class Input(SimpleFilter):
 
     def _subscribe(self) -> Any:
         # Three positional arguments and one by keyword: the call that every release of message_filters takes.
-        subscriber = Subscriber(self._node, self._type, self.topic, qos_profile=self._profile(self._reliability))
+        subscriber = Subscriber(self._node, _TYPES[self._kind], self.topic, qos_profile=self._profile(self._reliability))
         subscriber.registerCallback(self._on_message, subscriber)
         on_message_lost(self._node, subscriber.sub, self._on_lost)
         return subscriber
@@ -134,28 +138,20 @@ class Input(SimpleFilter):
 
     def mismatch(self) -> str:
         """Why publishers that exist cannot be heard; empty when they can."""
-        publishers = self.publishers
-        expected = f'{self._type.__module__.split(".")[0]}/msg/{self._type.__name__}'
-        for publisher in publishers:
-            if publisher.topic_type != expected:
+        for publisher in self.publishers:
+            if publisher.topic_type != self._kind:
                 fix = f'check topics.{self.source} and image_transport'
-                return f'the publisher sends {publisher.topic_type}, not {expected}: {fix}'
+                return f'the publisher sends {publisher.topic_type}, not {self._kind}: {fix}'
             offered = publisher.qos_profile.reliability
             if self._reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
                 return 'QoS incompatible: publisher best_effort, we reliable; set reliability to auto or best_effort'
         return ''
 
-    def _choose(self) -> ReliabilityPolicy:
+    def _choose(self, publishers: list[Any]) -> ReliabilityPolicy:
         if self._wanted is not None:
             return self._wanted
-        offered = [publisher.qos_profile.reliability for publisher in self.publishers]
+        offered = [publisher.qos_profile.reliability for publisher in publishers]
         if not offered:
             return self._reliability
         reliable = all(policy == ReliabilityPolicy.RELIABLE for policy in offered)
         return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-
-
-def _message_type(source: str, topic: str) -> Any:
-    if source == JOINTS:
-        return JointState
-    return CompressedImage if is_compressed(topic) else Image

@@ -79,23 +79,27 @@ def test_commands_run(page: str, tmp_path: Path) -> None:
     paths = {'PATH': programs, 'PYTHONPATH': ROOT}
     environment = os.environ | {name: f'{path}:{os.environ.get(name, "")}'.rstrip(':') for name, path in paths.items()}
     trap = 'trap "kill \\$(jobs -p) 2>/dev/null || true; wait" EXIT\n'
-    process = subprocess.Popen(
-        ['bash', '-euo', 'pipefail', '-c', trap + script(page)],
-        cwd=clone,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    printed = tmp_path / 'printed.txt'
+    with printed.open('w') as stream:
+        process = subprocess.Popen(
+            ['bash', '-xeuo', 'pipefail', '-c', trap + script(page)],
+            cwd=clone,
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        output, _ = process.communicate(timeout=LIMIT_S)
+        process.wait(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f'{page} has not ended after {LIMIT_S} s; it printed:\n{printed.read_text()}')
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    output = printed.read_text()
     assert process.returncode == 0, output
-    for printed in re.findall(r'It prints `([^`]+)`', PAGES[page].read_text()):
-        assert printed in output
+    for promise in re.findall(r'It prints `([^`]+)`', PAGES[page].read_text()):
+        assert promise in output
 
 
 def test_what_comes_from_the_code_is_current() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
 
-_interrupted = threading.Event()
+_interrupted = False
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_WARNED = 0, 1, 2, 3
 
@@ -24,7 +23,8 @@ def interrupt_on_signals() -> None:
     """SIGINT and SIGTERM raise KeyboardInterrupt, so that unfinished output is cleared away: batch systems send the latter."""
 
     def interrupt(number: int, frame: object) -> None:
-        _interrupted.set()
+        global _interrupted  # a plain variable: the lock of a threading.Event could be held by what is interrupted
+        _interrupted = True
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -88,7 +88,7 @@ def progress_bar(bag: Path) -> Iterator[Callable[[int, int], None]]:
     with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
-            if _interrupted.is_set():  # and a library has swallowed the exception
+            if _interrupted:  # and a library has swallowed the exception
                 raise KeyboardInterrupt
             bar.total = total
             bar.update(done - bar.n)

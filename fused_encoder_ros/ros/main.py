@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable
-from types import FrameType
+
+from fused_encoder_ros.ros.stopping import on_first_signal
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    # A terminal and `ros2 launch` may both send one; the second would interrupt the ending.
-    _on_stop(signal.SIG_IGN)
+def _interrupt() -> None:
     raise KeyboardInterrupt
-
-
-def _on_stop(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
 
 
 def main() -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit code."""
-    _on_stop(_interrupt)
+    on_first_signal(_interrupt)
     try:
         from fused_encoder_ros.ros.node import run
 

@@ -26,7 +26,7 @@ from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, OBSERVATION_TOPIC,
 from fused_encoder_ros.ros import filters
 from fused_encoder_ros.ros.parameters import NodeParameters
 from fused_encoder_ros.ros.session import Session
-from fused_encoder_ros.ros.stopping import init_with_stop
+from fused_encoder_ros.ros.stopping import STOP_LATENCY_S, init_with_stop
 from fused_encoder_ros.settings import NODE_NAME, Settings, refuse_shared_topics
 
 _OUTPUTS = {
@@ -35,9 +35,6 @@ _OUTPUTS = {
     OBSERVATION_TOPIC: Image,
     SETS_TOPIC: String,
 }
-
-# A signal is seen when the executor next returns from waiting.
-_STOP_LATENCY_S = 0.2
 
 RCLError = rclpy_implementation.RCLError
 
@@ -202,7 +199,7 @@ def run(arguments: list[str]) -> int:
         if not node.start():
             return 1
         while rclpy.ok() and not stop.is_set():
-            executor.spin_once(timeout_sec=_STOP_LATENCY_S)
+            executor.spin_once(timeout_sec=STOP_LATENCY_S)
         node.stop()
     finally:
         node.destroy_node()

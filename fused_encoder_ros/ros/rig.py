@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import sys
-import threading
 import time
 from typing import Any
 
@@ -19,7 +18,7 @@ from std_msgs.msg import Header
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.ros.stopping import init_with_stop
+from fused_encoder_ros.ros.stopping import Stop, init_with_stop
 from fused_encoder_ros.synthetic import Event, Rig
 
 
@@ -57,7 +56,7 @@ class RigNode(Node):
         }
         self._publishers_by_source[JOINTS] = self.create_publisher(JointState, JOINTS, 100)
 
-    def publish_all(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+    def publish_all(self, executor: SingleThreadedExecutor, stop: Stop) -> None:
         """Publish until the duration is over (0 goes on for a year) or `stop` is set."""
         self._wait_for_listeners(executor, stop)
         start_ns = self.get_clock().now().nanoseconds
@@ -69,7 +68,7 @@ class RigNode(Node):
             self._publishers_by_source[event.source].publish(self._message(event, start_ns))
             executor.spin_once(timeout_sec=0)
 
-    def _wait_for_listeners(self, executor: SingleThreadedExecutor, stop: threading.Event) -> None:
+    def _wait_for_listeners(self, executor: SingleThreadedExecutor, stop: Stop) -> None:
         deadline = time.monotonic() + self._wait_s
         while time.monotonic() < deadline and not stop.is_set():
             if all(publisher.get_subscription_count() for publisher in self._publishers_by_source.values()):

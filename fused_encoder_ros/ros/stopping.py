@@ -3,19 +3,68 @@
 from __future__ import annotations
 
 import signal
-import threading
+import time
+from collections.abc import Callable
+from types import FrameType
 
-import rclpy
-from rclpy.signals import SignalHandlerOptions
+
+STOP_LATENCY_S = 0.2
+"""A program that sleeps or waits for messages notices within this time that it shall end."""
 
 
-def init_with_stop(arguments: list[str]) -> threading.Event:
-    """Initialise rclpy; returns the event that SIGINT and SIGTERM set.
+class Stop:
+    """Whether the program shall end; what signals set.
+
+    Not a `threading.Event`: a handler runs within whatever it interrupts, and would wait for ever for the event's lock when
+    that is `Event.wait`. Here is nothing to wait for.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def set(self) -> None:
+        """Ask the program to end. To be called from anywhere, a signal handler among it."""
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until somebody asks, at most so many seconds; returns whether somebody has asked."""
+        end = time.monotonic() + timeout_s
+        while not self._asked and (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(left_s, STOP_LATENCY_S))
+        return self._asked
+
+
+def on_first_signal(action: Callable[[], None]) -> None:
+    """Call this on SIGINT or SIGTERM, and ignore those that follow.
+
+    A terminal and `ros2 launch` may both send one; the second would interrupt the ending.
+    """
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        _set_handler(signal.SIG_IGN)
+        action()
+
+    _set_handler(handle)
+
+
+def init_with_stop(arguments: list[str]) -> Stop:
+    """Initialise rclpy; returns what the first SIGINT or SIGTERM sets.
 
     rclpy's own handlers would end the context at once, and with it the publishers that are still in use.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    import rclpy  # not above: the node handles signals before it imports anything heavy
+    from rclpy.signals import SignalHandlerOptions
+
+    stop = Stop()
+    on_first_signal(stop.set)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     return stop
+
+
+def _set_handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)

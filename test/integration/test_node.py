@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +80,34 @@ def test_signal_during_start(desk: Desk) -> None:
     assert node.stop(signal.SIGINT) == 0 and 'Traceback' not in node.log
 
 
-def test_signals_end_the_rig_cleanly(desk: Desk) -> None:
-    """Two of them, as from a terminal and from launch."""
-    rig = desk.start('rig')
-    desk.wait(lambda: desk.node.count_publishers('/joint_states'), 'the rig')
-    rig.process.send_signal(signal.SIGINT)
-    assert rig.stop(signal.SIGINT) == 0 and 'Traceback' not in rig.log
+@pytest.mark.parametrize('module', ['main', 'rig'])
+def test_many_signals_end_it_as_cleanly_as_one(desk: Desk, module: str) -> None:
+    """From a terminal, from launch and from somebody impatient, also while it is ending."""
+    live = desk.start(module)
+    topic = {'main': '/fused_encoder/sets', 'rig': '/joint_states'}[module]
+    desk.wait(lambda: desk.node.count_publishers(topic), module)
+    for _ in range(2000):
+        live.process.send_signal(signal.SIGINT)
+        live.process.send_signal(signal.SIGTERM)
+        if live.process.poll() is not None:
+            break
+    assert live.stop() == 0 and 'Traceback' not in live.log
+
+
+def test_a_signal_ends_a_wait_whenever_it_comes() -> None:
+    """Also at the very moment at which the wait begins or ends."""
+    program = """
+import signal
+from fused_encoder_ros.ros.stopping import Stop
+
+signal.signal(signal.SIGALRM, lambda *_: stop.set())
+for i in range(5000):
+    stop = Stop()
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + i % 200))
+    while not stop.wait(1e-5):
+        pass
+"""
+    subprocess.run([sys.executable, '-c', program], check=True, timeout=60)
 
 
 def test_a_topic_that_nobody_publishes_is_named(desk: Desk) -> None:

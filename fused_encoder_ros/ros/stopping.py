@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-
 STOP_LATENCY_S = 0.2
 """A program that sleeps or waits for messages notices within this time that it shall end."""
 

@@ -27,6 +27,7 @@ from std_msgs.msg import String
 
 from fused_encoder_ros.bench.measuring import describe_machine
 from fused_encoder_ros.dds import keep_to_this_host
+from fused_encoder_ros.pipeline.outputs import STAGES
 
 WARM_UP_S = 60.0  # the windows of latencies and skews, 1000 sets each, are full after 33 s
 STEADY_KIB_A_MINUTE = 20.0  # 28 MiB a day
@@ -39,7 +40,7 @@ class Witness:
 
     def __init__(self, pid: int) -> None:
         self.memory: list[tuple[float, int]] = []
-        self.latencies: list[tuple[float, float]] = []
+        self.latencies: dict[str, list[tuple[float, float]]] = {stage: [] for stage in STAGES}
         self.reports = 0
         self.account: dict[str, str] = {}
         self._status = Path(f'/proc/{pid}/status')
@@ -55,8 +56,8 @@ class Witness:
         self._start = self._start or time.monotonic()
         self.reports += 1
         report = json.loads(message.data)
-        if 'latency_ms' in report:
-            self.latencies.append((self.elapsed_s, report['latency_ms']['total']))
+        for stage, latency_ms in report.get('latency_ms', {}).items():
+            self.latencies[stage].append((self.elapsed_s, latency_ms))
 
     def on_diagnostics(self, message: Any) -> None:
         """The encoder's last account."""
@@ -115,15 +116,14 @@ def soak(minutes: float) -> dict[str, Any]:
 
 
 def figures(witness: Witness) -> dict[str, Any]:
-    """Memory, latency by minute and the account."""
+    """Memory, latency by stage and minute, and the account."""
     account = {name: int(witness.account.get(name, 0)) for name in ('anchors', 'sets', 'waiting')}
     account['drops'] = {k.removeprefix('dropped: '): int(v) for k, v in witness.account.items() if k.startswith('dropped: ')}
-    by_minute = _by_minute(witness.latencies)
     return {
         'memory': _memory(witness.memory),
         'latency_ms_by_minute': {
-            name: [round(float(np.percentile(values, share)), 2) for values in by_minute]
-            for name, share in (('p50', 50), ('p99', 99))
+            stage: {f'p{share}': [round(float(np.percentile(v, share)), 2) for v in _by_minute(samples)] for share in (50, 99)}
+            for stage, samples in witness.latencies.items()
         },
         'account': {**account, 'reports_heard': witness.reports},
         'missing': account['anchors'] - account['sets'] - account['waiting'] - sum(account['drops'].values()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.images import image_content
+from fused_encoder_ros.pipeline.joints import is_usable
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.topics import Topic
 
@@ -146,7 +146,7 @@ class Recording:
         problem = _problem(outcomes, source, stamp_ns)
         self.tracks[source].add(message, stamp_ns, recorded_ns, problem)
         if source == JOINTS and stamp_ns > 0:
-            names = tuple(message.name) if problem is None else _finite_joints(message)
+            names = tuple(message.name) if problem is None else _usable_joints(message)
             if names and (names in self.joint_names or len(self.joint_names) < _KINDS):
                 self.joint_names.setdefault(names, _numbers()).append(stamp_ns)
 
@@ -195,8 +195,8 @@ def _problem(outcomes: Sequence[Outcome], source: str, stamp_ns: int) -> str | N
     return None
 
 
-def _finite_joints(message: Any) -> tuple[str, ...]:
+def _usable_joints(message: Any) -> tuple[str, ...]:
     """What a joint message brings when the pipeline found fault with it."""
     if len(message.position) != len(message.name) or len(set(message.name)) != len(message.name):
         return ()
-    return tuple(name for name, position in zip(message.name, message.position) if math.isfinite(position))
+    return tuple(name for name, position in zip(message.name, message.position) if is_usable(position))

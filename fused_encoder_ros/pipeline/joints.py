@@ -5,7 +5,6 @@ Several publishers may each bring some of the joints, at their own rates and on 
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,14 @@ from numpy.typing import NDArray
 from fused_encoder_ros.errors import DecodeError
 from fused_encoder_ros.pipeline.data import JointSample, stamp_to_ns
 from fused_encoder_ros.pipeline.history import NEVER, History
+
+LARGEST_POSITION = 1e9
+"""Of a joint, rad or m. Beyond it lies what a driver sends from memory that nobody has set."""
+
+
+def is_usable(position: float) -> bool:
+    """Whether a joint can stand there: neither NaN nor infinite nor beyond `LARGEST_POSITION`."""
+    return abs(position) <= LARGEST_POSITION
 
 
 class _Layout(NamedTuple):
@@ -56,14 +63,14 @@ class JointReader:
                 f'{len(names)} names but {len(message.position)} positions: the publisher sends no usable positions'
             )
         positions = np.asarray(message.position, np.float64)[layout.order]
-        if not math.isfinite(sum(positions.tolist())):  # the quick way to see that each is, in nearly every message
-            positions[~np.isfinite(positions)] = np.nan
+        if not is_usable(sum(map(abs, positions.tolist()))):  # the quick way to see that each is, in nearly every message
+            positions[[not is_usable(position) for position in positions.tolist()]] = np.nan
         positions[layout.absent] = np.nan
         return JointSample(stamp_ns, positions)
 
-    def not_finite(self, message: Any) -> list[str]:
-        """Names of the spec's joints whose position in this message is NaN or infinite."""
-        return [n for n, p in zip(message.name, message.position) if n in self._index and not math.isfinite(p)]
+    def unusable(self, message: Any) -> list[str]:
+        """Names of the spec's joints whose position in this message is not `is_usable`."""
+        return [n for n, p in zip(message.name, message.position) if n in self._index and not is_usable(p)]
 
     def _layout(self, names: tuple[str, ...]) -> _Layout:
         layout = self._layouts.get(names)

@@ -21,7 +21,7 @@ from fused_encoder_ros.pipeline.data import (
     stamp_to_ns,
 )
 from fused_encoder_ros.pipeline.images import ImageDecoder
-from fused_encoder_ros.pipeline.joints import JointReader
+from fused_encoder_ros.pipeline.joints import LARGEST_POSITION, JointReader
 from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -131,8 +131,8 @@ class Pipeline:
     def _push_joints(self, message: Any) -> list[Outcome]:
         sample = self._joint_reader.read(message)
         outcomes = self._sync.push_joints(sample)
-        if np.isnan(sample.positions).any() and (bad := self._joint_reader.not_finite(message)):
-            detail = f'position is NaN or infinite: {", ".join(bad)}'
+        if np.isnan(sample.positions).any() and (bad := self._joint_reader.unusable(message)):
+            detail = f'position is NaN, infinite or beyond {LARGEST_POSITION:g}: {", ".join(bad)}'
             outcomes.append(Reject(sample.stamp_ns, JOINTS, Reason.UNDECODABLE, detail))
         return outcomes
 

@@ -30,11 +30,20 @@ def test_a_change_of_order_between_messages_is_seen() -> None:
         np.testing.assert_array_equal(reader.read(ros_messages.joint_state(1, names, values)).positions, [0.0, 1.0, 2.0])
 
 
-def test_missing_and_not_finite_joints_are_nan() -> None:
+@pytest.mark.parametrize('position', [np.nan, np.inf, -np.inf, 1.1e9, -1e300])
+def test_missing_and_unusable_joints_are_nan(position: float) -> None:
     reader = JointReader(NAMES)
-    message = ros_messages.joint_state(1, ['a', 'c', 'wheel'], [1.0, np.inf, np.nan])
+    message = ros_messages.joint_state(1, ['a', 'c', 'wheel'], [1.0, position, position])
     np.testing.assert_array_equal(reader.read(message).positions, [1.0, np.nan, np.nan])
-    assert reader.not_finite(message) == ['c']
+    assert reader.unusable(message) == ['c']
+
+
+def test_large_positions_that_a_joint_can_have_are_taken() -> None:
+    """Also where their sum is beyond what one may have."""
+    reader = JointReader(NAMES)
+    message = ros_messages.joint_state(1, NAMES, [9e8, 9e8, -9e8])
+    np.testing.assert_array_equal(reader.read(message).positions, [9e8, 9e8, -9e8])
+    assert reader.unusable(message) == []
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,13 @@ PARAMETERS = (
     _live('diagnostics.min_joint_rate_hz', 0.0, 'a joint topic slower than this is a WARN; 0 never', 0.0, 100000.0),
     _live('diagnostics.max_drop_share', 0.1, 'more anchor frames of the last ten seconds without a set are a WARN', 0.0, 1.0),
     _live('diagnostics.max_latency_ms', 0.0, 'a higher p95 from stamp to feature is a WARN; 0 never', 0.0, 3600000.0),
+    _live(
+        'diagnostics.max_still_s',
+        2.0,
+        'a picture that stays the same, bit for bit, for longer is a WARN; 0 never',
+        0.0,
+        3600.0,
+    ),
     _live('diagnostics.hold_s', 3.0, 'a level of diagnostics goes down only after it was better for this long', 0.0, 3600.0),
 )
 

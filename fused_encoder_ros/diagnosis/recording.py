@@ -83,6 +83,7 @@ class Track:
         contents: messages by encoding and size, or by compressed format.
         undecodable: messages that could not be used for what they hold.
         detail: the last reason for that.
+        longest_still_s, still_until_ns: the longest time without a change of the picture, and when it ended, of recording.
     """
 
     stamps: array[int] = field(default_factory=_numbers)
@@ -90,6 +91,8 @@ class Track:
     contents: Counter[str] = field(default_factory=Counter)
     undecodable: int = 0
     detail: str = ''
+    longest_still_s: float = 0.0
+    still_until_ns: int = 0
     _usable: array[int] = field(default_factory=_numbers)
 
     def add(self, message: Any, stamp_ns: int, recorded_ns: int, problem: str | None) -> None:
@@ -104,6 +107,11 @@ class Track:
             self.detail = problem
         elif stamp_ns > 0:
             self._usable.append(stamp_ns)
+
+    def stood_still(self, for_s: float, recorded_ns: int) -> None:
+        """The picture has not changed for so long now."""
+        if for_s > self.longest_still_s:
+            self.longest_still_s, self.still_until_ns = for_s, min(recorded_ns, _LATEST_NS)
 
     @property
     def usable(self) -> Stamps:
@@ -178,6 +186,8 @@ def record(subject: Subject, pipeline: Pipeline, progress: Callable[[int, int], 
         outcomes = pipeline.push(source, message)
         recording.take_message(source, message, recorded_ns, outcomes)
         recording.take_outcomes(outcomes, recorded_ns)
+        if source != JOINTS:
+            recording.tracks[source].stood_still(pipeline.still_for_s(source), recorded_ns)
         part = number * SAMPLES // (total + 1)
         one = next((o for o in outcomes if isinstance(o, Observation)), None)
         if one is not None and total and part not in recording.samples:

@@ -237,6 +237,19 @@ def _changing_content(facts: Facts) -> Findings:
             yield Finding(Severity.WARN, title, evidence, 'See who publishes it.', commands=(command,))
 
 
+def _still_pictures(facts: Facts) -> Findings:
+    most_s = facts.settings.values['diagnostics.max_still_s']
+    for source, stream in facts.streams.items():
+        if 0 < most_s < stream.longest_still_s:
+            title = f'the picture of {source} does not change for {span(1e3 * stream.longest_still_s)}'
+            evidence = f'Bit for bit the same under new stamps, until {span(1e3 * stream.still_until_s)} after the beginning.'
+            fix = (
+                'See whether the camera is frozen or covered: some drivers repeat the last image. In a simulation that may be '
+                'right: set diagnostics.max_still_s to 0.'
+            )
+            yield Finding(Severity.WARN, title, evidence, fix)
+
+
 def _drops(facts: Facts) -> Findings:
     drops = {key: number for key, number in facts.counts.drops.items() if key != Reason.END_OF_STREAM}
     if facts.share >= _GOOD_SHARE or not drops:
@@ -269,6 +282,7 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     _late_or_early,
     _gaps,
     _changing_content,
+    _still_pictures,
     _rates,
     _anchor,
 )

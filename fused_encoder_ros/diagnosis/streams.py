@@ -123,6 +123,8 @@ class Stream:
         repeated: stamps equal to the one before.
         backwards: stamps before the one before; `furthest_back_ms` is the largest such step.
         delay: time of recording minus stamp; None when no stamp is set.
+        longest_still_s, still_until_s: the longest time for which no bit of its picture changed, and when it ended, seconds of
+            the recording.
     """
 
     source: str
@@ -143,6 +145,8 @@ class Stream:
     backwards: int
     furthest_back_ms: float
     delay: Delay | None
+    longest_still_s: float
+    still_until_s: float
 
     @property
     def topic(self) -> str:
@@ -180,4 +184,6 @@ def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str,
         backwards=int((steps_ns < 0).sum()),
         furthest_back_ms=float(-steps_ns.min(initial=0)) / 1e6,
         delay=Delay.between(stamps[is_set], recorded[is_set]),
+        longest_still_s=track.longest_still_s,
+        still_until_s=max(track.still_until_ns - begin_ns, 0) / 1e9,
     )

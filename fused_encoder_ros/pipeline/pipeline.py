@@ -22,6 +22,7 @@ from fused_encoder_ros.pipeline.data import (
 )
 from fused_encoder_ros.pipeline.images import ImageDecoder
 from fused_encoder_ros.pipeline.joints import LARGEST_POSITION, JointReader
+from fused_encoder_ros.pipeline.stillness import Stillness
 from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -79,6 +80,7 @@ class Pipeline:
         self._decoder = ImageDecoder(spec.image_size, spec.interpolation, untyped_color_order)
         self._joint_reader = JointReader(spec.joint_names)
         self._sync = Synchroniser(spec, options)
+        self._stillness = {camera: Stillness() for camera in spec.cameras}
 
     @property
     def pending(self) -> int:
@@ -89,6 +91,10 @@ class Pipeline:
     def stale_joints(self) -> list[str]:
         """Names of the joints without a position recent enough for the last anchor decided."""
         return self._sync.stale_joints
+
+    def still_for_s(self, camera: str) -> float:
+        """For how long the camera has shown the same picture; see `Stillness`."""
+        return self._stillness[camera].for_s
 
     def set_options(self, options: SyncOptions) -> None:
         """As `Synchroniser.set_options`."""
@@ -126,6 +132,7 @@ class Pipeline:
     def _push_image(self, camera: str, message: Any) -> list[Outcome]:
         frame = Frame(stamp_to_ns(message.header.stamp), self._decoder.decode(message))
         self.on_decoded(camera, frame.stamp_ns)
+        self._stillness[camera].see(frame)
         return self._sync.push_frame(camera, frame)
 
     def _push_joints(self, message: Any) -> list[Outcome]:

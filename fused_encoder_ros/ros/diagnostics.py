@@ -68,12 +68,17 @@ class Diagnostics:
     def _input(self, input_: Input, settings: Settings) -> DiagnosticStatus:
         monitor, now_ns = input_.monitor, time.monotonic_ns()
         age_s, rate_hz = monitor.age_s(now_ns), monitor.rate_hz(now_ns)
+        is_camera = input_.source != JOINTS
         problems: Problems = []
         if cause := silence_cause(input_, settings.values['silence_s']):
             problems.append((_WARN if monitor.problem else _ERROR, cause))
+        still_s = self._pipeline.still_for_s(input_.source) if is_camera else None
+        if still_s is not None and 0 < settings.values['diagnostics.max_still_s'] < still_s:
+            same = f'the picture has been the same, bit for bit, for {still_s:.1f} s'
+            problems.append((_WARN, f'{same}: is the camera frozen or covered?'))
         if monitor.crowd:
             problems.append((_WARN, monitor.crowd))
-        least = 'diagnostics.min_joint_rate_hz' if input_.source == JOINTS else 'diagnostics.min_camera_rate_hz'
+        least = 'diagnostics.min_camera_rate_hz' if is_camera else 'diagnostics.min_joint_rate_hz'
         if rate_hz is not None and rate_hz < settings.values[least]:
             problems.append((_WARN, f'{rate_hz:.1f} Hz is below {least}'))
         lost = monitor.lost - self._lost_before.get(input_.label, 0)
@@ -90,6 +95,7 @@ class Diagnostics:
             'age_s': _number(age_s),
             'bytes_per_s': _number(monitor.bytes_per_s(now_ns)),
             'content': monitor.content or NOT_AVAILABLE,
+            'still_s': _number(still_s),
             'lost': monitor.lost,
             **{f'rejected: {reason}': count for reason, count in monitor.rejects.items()},
             'anchors_dropped': self._tally.drops_for(input_.source),

@@ -134,6 +134,20 @@ def test_a_fault_of_the_stamps_or_streams_is_named(
     assert evidence in finding.evidence and fix in finding.fix
 
 
+def test_a_frozen_camera_is_named(tmp_path: Path) -> None:
+    """From the third second on its driver sends the last image again, under new stamps."""
+
+    def image(event: Event, stamp_ns: int) -> Any:
+        taken_ns = min(event.stamp_ns, 3_000 * MS) if event.source == 'left_wrist' else event.stamp_ns
+        return ros_messages.image(stamp_ns, RIG.image(event.source, taken_ns, int(30 * taken_ns / 1e9)))
+
+    bag = write_bag(tmp_path / 'bag', image=image)
+    finding = fault(diagnose(bag), 'the picture of left_wrist does not change for 3.0 s')
+    assert finding.severity is Severity.WARN and 'until 6.0 s after the beginning' in finding.evidence
+    assert 'max_still_s' in finding.fix and not finding.parameters
+    assert not faults(diagnose(bag, **{'diagnostics.max_still_s': 0.0}))
+
+
 def test_of_two_cameras_one_is_named(tmp_path: Path) -> None:
     """The anchor is not there, and either of the two could be wrong."""
     topics = {**TOPICS, 'global': '/top/image_raw'}

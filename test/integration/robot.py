@@ -31,7 +31,9 @@ def header(ms: float) -> Header:
     return Header(stamp=Time(sec=sec, nanosec=nanosec))
 
 
-def image(ms: float, value: int = 90, **changes: object) -> Image:
+def image(ms: float, value: int | None = None, **changes: object) -> Image:
+    """Of one brightness, which changes from image to image."""
+    value = int(ms) // 10 % 251 if value is None else value
     fields = {'height': 24, 'width': 32, 'encoding': 'rgb8', 'step': 96, 'data': bytes([value]) * 24 * 96, **changes}
     return Image(header=header(ms), **fields)
 

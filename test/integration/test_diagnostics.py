@@ -6,7 +6,7 @@ import signal
 
 from live import Desk
 from rclpy.qos import ReliabilityPolicy
-from robot import IMAGES, JOINTS, image, joint_state, ns, ready, send_sets
+from robot import IMAGES, JOINTS, image, joint_state, ns, ready, send_sets, wait_for_report
 
 from fused_encoder_ros.pipeline.outputs import STAGES
 
@@ -61,6 +61,26 @@ def test_thresholds_are_parameters(desk: Desk) -> None:
     assert 'is below diagnostics.min_camera_rate_hz' in desk.status('left_wrist')[1]
     assert 'is below diagnostics.min_joint_rate_hz' in desk.status('joint_states')[1]
     assert 'is above diagnostics.max_latency_ms' in desk.status('encoder')[1]
+
+
+def test_a_picture_that_stays_the_same_under_new_stamps_is_a_warning(desk: Desk) -> None:
+    """A driver that has lost its camera may send the last image again and again."""
+    ready(desk, diagnostics__max_still_s=1.0, diagnostics__hold_s=0.0)
+
+    def send(ms: int, frozen: str = '') -> None:
+        for topic in IMAGES:
+            desk.publishers[topic].publish(image(ms, 90 if topic == frozen else None))
+        desk.publishers['/joint_states'].publish(joint_state(ms))
+        wait_for_report(desk, ms)
+
+    for ms in range(0, 1500, 50):
+        send(ms, frozen='/left_wrist/image')
+    desk.wait(lambda: desk.status('left_wrist')[0] == WARN, 'a WARN')
+    _, message, values = desk.status('left_wrist')
+    assert message.startswith('the picture has been the same, bit for bit, for 1.4') and float(values['still_s']) == 1.45
+    assert desk.status('right_wrist')[0] == OK and desk.status('joint_states')[2]['still_s'] == 'n/a'
+    send(1500)
+    desk.wait(lambda: desk.status('left_wrist')[:2] == (OK, 'receiving'), 'all well again')
 
 
 def test_many_drops_are_a_warning_with_the_last_cause(desk: Desk) -> None:

@@ -132,7 +132,7 @@ PARAMETERS = (
     Parameter('checkpoint', '', 'path of an encoder state dict or packed checkpoint; empty runs a seeded random encoder'),
     Parameter('design', 'auto', 'encoder design; auto takes what the checkpoint holds', choices=('auto', *DESIGNS)),
     Parameter('seed', 0, 'seed of the random encoder that runs without a checkpoint', 0, 2**31 - 1),
-    Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where it is usable'),
+    Parameter('device', 'auto', 'auto, cpu, cuda or cuda:N; auto takes CUDA where it is usable and the engine runs there'),
     Parameter('engine', 'auto', 'auto takes the fastest that runs here; eager is plain torch, the reference', choices=ENGINES),
     Parameter(
         'precision', 'fp32', 'fp16 (CUDA) and bf16 are faster where the hardware has them, and less exact', choices=PRECISIONS

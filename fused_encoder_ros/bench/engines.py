@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fused_encoder_ros.bench.measuring import describe_machine, peak_gflops
 from fused_encoder_ros.bench.subject import PLAIN, Subject, serve
+from fused_encoder_ros.errors import EngineError
 from fused_encoder_ros.model.engines import can_run, choose_device, relative_error
 from fused_encoder_ros.options import ENGINES, PRECISIONS, SINGLE, THREE_STREAM
 
@@ -79,9 +80,20 @@ def _start(stack: ExitStack, device: str, threads: int) -> dict[str, Any]:
         process.start()
         other_end.close()  # so that a process that dies is noticed
         stack.callback(process.kill)
-        if pipe.recv():
-            subjects[f'{design} {engine} {precision}'] = pipe
+        name = f'{design} {engine} {precision}'
+        if _answer(name, pipe):
+            subjects[name] = pipe
     return subjects
+
+
+def _answer(name: str, pipe: Any, *asked: object) -> Any:
+    """What a process says; to a call and the pause before it, if given."""
+    try:
+        if asked:
+            pipe.send(asked)
+        return pipe.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise EngineError(f'{name}: its process died, most often for want of memory; see dmesg') from None
 
 
 def _take_turns(subjects: Mapping[str, Any], call: str, rounds: int, pace_s: float) -> Times:
@@ -89,8 +101,7 @@ def _take_turns(subjects: Mapping[str, Any], call: str, rounds: int, pace_s: flo
     times: dict[str, list[float]] = {}
     for number in range(rounds + 1):  # the first builds and warms up
         for name, pipe in subjects.items():
-            pipe.send((call, pace_s))
-            if (ms := pipe.recv()) is not None and number:
+            if (ms := _answer(name, pipe, call, pace_s)) is not None and number:
                 times.setdefault(name, []).append(ms)
     return {name: np.array(values) for name, values in times.items()}
 
@@ -98,8 +109,7 @@ def _take_turns(subjects: Mapping[str, Any], call: str, rounds: int, pace_s: flo
 def _errors(subjects: Mapping[str, Any]) -> dict[str, float]:
     features: dict[str, Any] = {}
     for name, pipe in subjects.items():
-        pipe.send(('features', 0.0))
-        features[name] = pipe.recv()
+        features[name] = _answer(name, pipe, 'features', 0.0)
     return {
         name: relative_error(values, features[_REFERENCE[name.split()[0]]])
         for name, values in features.items()

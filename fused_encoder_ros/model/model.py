@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fused_encoder_ros.errors import CheckpointError, EngineError
 from fused_encoder_ros.model.checkpoint import Dimensions, check_design, content_hash, load_encoder, random_encoder
 from fused_encoder_ros.model.encoder import Encoder
-from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_device, choose_engine
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_engine, device_for
 from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
 from fused_encoder_ros.options import SINGLE, ModelOptions
 from fused_encoder_ros.spec import ObservationSpec
@@ -149,7 +149,7 @@ def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
 
 
 def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
-    device = choose_device(options.device)
+    device = device_for(options.engine, options.device)
     packed = read_packed(options.checkpoint) if options.checkpoint else None
     encoder = _encoder(options, packed, len(spec.joint_names))
     if packed is not None and packed.spec != spec:

@@ -13,7 +13,7 @@ from torch import nn
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineError
 from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_model
-from fused_encoder_ros.model.engines import ERROR_BOUNDS, Engine, choose_engine
+from fused_encoder_ros.model.engines import ERROR_BOUNDS, Engine, choose_engine, device_for
 from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
 from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.engines.network import folded
@@ -192,6 +192,14 @@ def test_damaged_weights_are_refused() -> None:
 def test_what_an_engine_cannot_do_is_named(engine: str, precision: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         choose_engine(trained(ImageJointEncoder), SPEC, CPU, engine, precision, 2)
+
+
+@pytest.mark.parametrize('engine', ['packed', 'openvino'])
+def test_an_engine_for_cpus_runs_on_one_also_where_cuda_is(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert device_for(engine, 'auto') == CPU
+    assert device_for('auto', 'auto') == device_for('eager', 'auto') == torch.device('cuda')
+    assert load_model(ModelOptions(engine=engine), SPEC).engine.device == CPU
 
 
 def test_loading_leaves_no_threads_behind() -> None:

@@ -12,7 +12,7 @@ from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineUnavail
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, Engine, Features, relative_error
+from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, Engine, Features, choose_device, relative_error
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
 from fused_encoder_ros.options import ENGINES, PRECISIONS
@@ -107,6 +107,16 @@ def choose_engine(
         return choice
     fix = 'set engine to auto' if name != 'auto' else 'set precision to fp32' if precision != 'fp32' else 'set device to cpu'
     raise ConfigError(f'engine: {name} in {precision} cannot run here: {"; ".join(refused)}; {fix}')
+
+
+def device_for(engine: str, device: str) -> torch.device:
+    """The device of a `device` parameter; 'auto' takes what an engine made for CPUs alone runs on.
+
+    Raises:
+        ConfigError: as `choose_device`.
+    """
+    on_cpu_alone = engine != 'auto' and _KINDS[engine].device == 'cpu'
+    return choose_device('cpu' if device == 'auto' and on_cpu_alone else device)
 
 
 def can_run(name: str, device: str, precision: str) -> bool:

@@ -72,7 +72,7 @@ class Diagnostics:
         problems: Problems = []
         if cause := silence_cause(input_, settings.values['silence_s']):
             problems.append((_WARN if monitor.problem else _ERROR, cause))
-        still_s = self._pipeline.still_for_s(input_.source) if is_camera else None
+        still_s = self._pipeline.still_for_s(input_.source) if is_camera and monitor.messages else None
         if still_s is not None and 0 < settings.values['diagnostics.max_still_s'] < still_s:
             same = f'the picture has been the same, bit for bit, for {still_s:.1f} s'
             problems.append((_WARN, f'{same}: is the camera frozen or covered?'))

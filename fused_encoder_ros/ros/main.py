@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fused_encoder_ros.ros.stopping import on_first_signal
+from fused_encoder_ros.ros.stopping import ignore_signals, on_first_signal
 
 
 def _interrupt() -> None:
@@ -26,6 +26,8 @@ def main() -> int:
             'Run it in the environment that has torch, torchvision and rclpy; see "On the robot" in README.md', file=sys.stderr
         )
         return 1
+    finally:
+        ignore_signals()
 
 
 if __name__ == '__main__':

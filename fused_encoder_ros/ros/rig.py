@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.ros.stopping import Stop, init_with_stop
+from fused_encoder_ros.ros.stopping import Stop, ignore_signals, init_with_stop
 from fused_encoder_ros.synthetic import Event, Rig
 
 
@@ -102,6 +102,7 @@ def main() -> int:
     try:
         node.publish_all(executor, stop)
     finally:
+        ignore_signals()
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

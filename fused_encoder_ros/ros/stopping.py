@@ -38,16 +38,22 @@ class Stop:
 
 
 def on_first_signal(action: Callable[[], None]) -> None:
-    """Call this on SIGINT or SIGTERM, and ignore those that follow.
-
-    A terminal and `ros2 launch` may both send one; the second would interrupt the ending.
-    """
+    """Call this on SIGINT or SIGTERM, once: a terminal and `ros2 launch` may both send one."""
+    is_first = True
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        _set_handler(signal.SIG_IGN)
-        action()
+        # Handlers stay what they are: Python complains when one is taken away while its signal comes.
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            action()
 
     _set_handler(handle)
+
+
+def ignore_signals() -> None:
+    """From here on the program ends by itself: a late signal would kill it while the interpreter ends."""
+    _set_handler(signal.SIG_IGN)
 
 
 def init_with_stop(arguments: list[str]) -> Stop:

@@ -43,12 +43,18 @@ class LiveProcess:
     def __init__(self, log: Path, module: str, *arguments: str) -> None:
         self.path = log
         with log.open('w') as stream:
-            command = [sys.executable, '-m', f'fused_encoder_ros.ros.{module}', *arguments]
+            command = [sys.executable, '-X', 'faulthandler', '-m', f'fused_encoder_ros.ros.{module}', *arguments]
             self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
 
     @property
     def log(self) -> str:
         return self.path.read_text()
+
+    def dump_stacks(self) -> None:
+        """Write where each of its threads stands into the log; it ends there."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(timeout=20)
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
@@ -109,9 +115,18 @@ class Desk:
         end = time.monotonic() + PATIENCE_S
         while not condition():
             if time.monotonic() > end:
-                logs = '\n'.join(live.log for live in self.processes)
-                raise AssertionError(f'waited {PATIENCE_S:g} s for {what}; logs:\n{logs}\nreports: {self.reports[-3:]}')
+                raise AssertionError(f'waited {PATIENCE_S:g} s for {what}; {self._state()}')
             self.executor.spin_once(timeout_sec=0.02)
+
+    def _state(self) -> str:
+        """All that helps to see why something did not come; the processes end with it."""
+        diagnosed = [
+            f'{s.name}: {s.message} {[(v.key, v.value) for v in s.values]}' for a in self.diagnostics[-1:] for s in a.status
+        ]
+        for live in self.processes:
+            live.dump_stacks()
+        logs = '\n'.join(live.log for live in self.processes)
+        return '\n'.join(['logs:', logs, f'reports: {self.reports[-3:]}', f'{len(self.diagnostics)} diagnostics:', *diagnosed])
 
     def wait_for_log(self, live: LiveProcess, text: str) -> None:
         self.wait(lambda: text in live.log, f'{text!r} in the log')

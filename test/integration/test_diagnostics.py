@@ -17,8 +17,8 @@ def test_before_the_first_message_nothing_is_made_up(desk: Desk) -> None:
     desk.start(silence_s=60.0)
     desk.wait(lambda: desk.diagnostics, 'diagnostics')
     _, _, values = desk.status('left_wrist')
-    unknown = ('rate_hz', 'jitter_ms', 'age_s', 'bytes_per_s', 'content')
-    assert [values[name] for name in unknown] == ['n/a'] * 5 and values['messages'] == '0'
+    unknown = ('rate_hz', 'jitter_ms', 'age_s', 'bytes_per_s', 'content', 'still_s')
+    assert [values[name] for name in unknown] == ['n/a'] * 6 and values['messages'] == '0'
     _, _, values = desk.status('encoder')
     assert values['latency_ms: total p95'] == values['recent_drop_share'] == values['device_memory_mib'] == 'n/a'
     assert float(values['memory_mib']) > 50

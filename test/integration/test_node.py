@@ -89,8 +89,12 @@ def test_many_signals_end_it_as_cleanly_as_one(desk: Desk, module: str) -> None:
     for _ in range(2000):
         live.process.send_signal(signal.SIGINT)
         live.process.send_signal(signal.SIGTERM)
-        if live.process.poll() is not None:
-            break
+
+    def ended() -> bool:
+        live.process.send_signal(signal.SIGTERM)
+        return live.process.poll() is not None
+
+    desk.wait(ended, 'the end')
     assert live.stop() == 0 and 'Traceback' not in live.log
 
 

@@ -19,6 +19,7 @@ JOINTS = {'/joint_states': 'sensor_msgs/msg/JointState'}
 TOPICS = IMAGES | JOINTS
 T0 = 1_700_000_000 * 10**9
 PERIOD_MS = 50
+STILL: dict[str, object] = {'diagnostics__max_still_s': 0.0}
 
 
 def ns(ms: float) -> int:
@@ -31,9 +32,8 @@ def header(ms: float) -> Header:
     return Header(stamp=Time(sec=sec, nanosec=nanosec))
 
 
-def image(ms: float, value: int | None = None, **changes: object) -> Image:
-    """Of one brightness, which changes from image to image."""
-    value = int(ms) // 10 % 251 if value is None else value
+def image(ms: float, value: int = 90, **changes: object) -> Image:
+    """Of one brightness. The same picture for long is a WARN, unless the node is started with STILL."""
     fields = {'height': 24, 'width': 32, 'encoding': 'rgb8', 'step': 96, 'data': bytes([value]) * 24 * 96, **changes}
     return Image(header=header(ms), **fields)
 

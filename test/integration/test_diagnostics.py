@@ -6,7 +6,7 @@ import signal
 
 from live import Desk
 from rclpy.qos import ReliabilityPolicy
-from robot import IMAGES, JOINTS, image, joint_state, ns, ready, send_sets, wait_for_report
+from robot import IMAGES, JOINTS, STILL, image, joint_state, ns, ready, send_sets, wait_for_report
 
 from fused_encoder_ros.pipeline.outputs import STAGES
 
@@ -36,7 +36,7 @@ def test_figures_of_the_inputs(desk: Desk) -> None:
 
 
 def test_a_level_holds_until_the_trouble_has_been_over_for_a_while(desk: Desk) -> None:
-    ready(desk, silence_s=1.0, diagnostics__hold_s=2.0)
+    ready(desk, silence_s=1.0, diagnostics__hold_s=2.0, **STILL)
     send_sets(desk, 0, 5)
     desk.wait(lambda: desk.status('global')[0] == ERROR, 'an ERROR once the cameras are silent')
     assert '0 messages in' in desk.status('global')[1]
@@ -69,7 +69,7 @@ def test_a_picture_that_stays_the_same_under_new_stamps_is_a_warning(desk: Desk)
 
     def send(ms: int, frozen: str = '') -> None:
         for topic in IMAGES:
-            desk.publishers[topic].publish(image(ms, 90 if topic == frozen else None))
+            desk.publishers[topic].publish(image(ms, 90 if topic == frozen else ms // 50 % 200))
         desk.publishers['/joint_states'].publish(joint_state(ms))
         wait_for_report(desk, ms)
 

@@ -6,13 +6,13 @@ import signal
 
 import pytest
 from live import Desk, stamp_ns
-from robot import PERIOD_MS, Robot, assert_accounted_for, header, ns
+from robot import PERIOD_MS, STILL, Robot, assert_accounted_for, header, ns
 from rosgraph_msgs.msg import Clock
 
 
 def test_a_slow_encoder_keeps_no_queue(desk: Desk) -> None:
     """A few sets a second, of twenty that are asked for: the newest is encoded, and the losers are counted."""
-    desk.start(image_size=640, engine='eager', threads=1)
+    desk.start(image_size=640, engine='eager', threads=1, **STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
     robot.run_until(lambda: len(desk.sets()) >= 4, 'sets')
@@ -48,12 +48,12 @@ def test_a_frozen_robot_thaws(desk: Desk) -> None:
 def test_the_node_restarts_beside_a_running_robot(desk_over_udp: Desk, number: int) -> None:
     """Asked to end, or killed without a chance to say goodbye, and started again."""
     desk = desk_over_udp
-    node = desk.start()
+    node = desk.start(**STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
     robot.run_until(lambda: len(desk.sets()) >= 3, 'sets')
     assert node.stop(number) == (0 if number == signal.SIGINT else -number)
-    node = desk.start()
+    node = desk.start(**STILL)
     robot.run_until(lambda: 'active' in node.log, 'the node to be back')
     restarted = robot.ms
     robot.run_until(lambda: len([s for s in desk.sets() if s >= ns(restarted)]) >= 5, 'sets of the new node')
@@ -83,7 +83,7 @@ def test_the_robot_restarts_beside_a_running_node(desk_over_udp: Desk) -> None:
 
 def test_simulated_time_loops(desk: Desk) -> None:
     """A bag played with --clock --loop: each lap gives sets, and the seam is named. Before it nobody publishes a clock."""
-    node = desk.start(use_sim_time=True, silence_s=1.0)
+    node = desk.start(use_sim_time=True, silence_s=1.0, **STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
     robot.run_until(lambda: desk.sets(), 'sets without a clock')

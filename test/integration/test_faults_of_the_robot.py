@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from live import Desk, stamp_ns
 from mutated import Mutator, cdr
-from robot import CAMERAS, IMAGES, PERIOD_MS, Robot, Sender, image, joint_state, ns
+from robot import CAMERAS, IMAGES, PERIOD_MS, STILL, Robot, Sender, image, joint_state, ns
 from sensor_msgs.msg import Image, JointState
 
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
@@ -23,7 +23,7 @@ HOUR_MS = 3_600_000
 @pytest.fixture(scope='module')
 def node_and_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     desk = Desk(tmp_path_factory.mktemp('faults'))
-    desk.start(silence_s=1.0, diagnostics__hold_s=0.0)
+    desk.start(silence_s=1.0, diagnostics__hold_s=0.0, **STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
     robot.assert_recovers()

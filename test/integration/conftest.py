@@ -17,7 +17,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 @pytest.fixture
 def desk_over_udp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """For tests that kill a node: Fast DDS in the surviving process may crash over the shared memory it leaves."""
+    """For tests that kill or suspend a process: over the shared memory between them, Fast DDS in the other may crash or lose
+    the way to it (its issues 5469 and 6484).
+    """
     for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
         monkeypatch.delenv(variable)
     monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')

@@ -27,7 +27,22 @@ def test_a_slow_encoder_keeps_no_queue(desk: Desk) -> None:
     assert max(int(values['waiting']) for _, _, values in desk.statuses('encoder')) <= 7
 
 
-def test_a_frozen_robot_thaws(desk: Desk) -> None:
+def test_the_node_sleeps_meanwhile(desk_over_udp: Desk) -> None:
+    """As on a laptop that is closed: what came meanwhile is lost in the queues of DDS, and what comes then is taken."""
+    desk = desk_over_udp
+    node = desk.start(diagnostics__hold_s=0.0, **STILL)
+    robot = Robot(desk)
+    desk.wait_until_heard()
+    robot.assert_recovers()
+    node.process.send_signal(signal.SIGSTOP)
+    for _ in range(40):
+        robot.step()
+    node.process.send_signal(signal.SIGCONT)
+    robot.assert_recovers()
+
+
+def test_a_frozen_robot_thaws(desk_over_udp: Desk) -> None:
+    desk = desk_over_udp
     node = desk.start(silence_s=1.0)
     desk.wait_for_outputs()
     rig = desk.start('rig', width=160, height=120, joint_rate_hz=500, wait_for_listeners_s=20.0)

@@ -21,7 +21,9 @@ class Stillness:
         self._since_ns = 0
 
     def see(self, frame: Frame) -> None:
-        """Take the camera's next frame."""
+        """Take the camera's next frame; one whose stamp is not set tells nothing."""
+        if frame.stamp_ns <= 0:
+            return
         is_same = self._pixels is not None and np.array_equal(frame.pixels, self._pixels)
         if not is_same or frame.stamp_ns < self._since_ns:
             self._pixels, self._since_ns = frame.pixels, frame.stamp_ns

@@ -14,7 +14,7 @@ def frame(ms: int, value: int) -> Frame:
 
 def test_one_bit_of_one_pixel_is_a_change() -> None:
     stillness = Stillness()
-    for ms in (0, 33, 66):
+    for ms in (1, 34, 67):
         stillness.see(frame(ms, 7))
     assert stillness.for_s == 0.066
     other = frame(100, 7)
@@ -28,13 +28,20 @@ def test_one_bit_of_one_pixel_is_a_change() -> None:
 def test_a_clock_set_back_begins_anew() -> None:
     """As of a looped bag: the time is never negative, and never that of another lap."""
     stillness = Stillness()
-    for ms, expected_s in ((5000, 0), (5100, 0.1), (0, 0), (50, 0.05)):
+    for ms, expected_s in ((5000, 0), (5100, 0.1), (1, 0), (51, 0.05)):
         stillness.see(frame(ms, 7))
         assert stillness.for_s == expected_s
 
 
+def test_a_frame_without_a_stamp_tells_nothing() -> None:
+    stillness = Stillness()
+    for ms in (0, 1_700_000_000_000, 1_700_000_000_050):
+        stillness.see(frame(ms, 7))
+    assert stillness.for_s == 0.05
+
+
 def test_a_late_frame_does_not_begin_anew() -> None:
     stillness = Stillness()
-    for ms in (0, 100, 66, 133):
+    for ms in (1, 101, 67, 134):
         stillness.see(frame(ms, 7))
     assert stillness.for_s == 0.133

@@ -35,7 +35,7 @@ $(VENV)/.complete: Makefile setup.py requirements/lock.txt requirements/$(ROS).t
 	@touch $@
 
 demo: setup
-	$(BIN)/python -m fused_encoder_ros.demo --out demo_out
+	$(BIN)/fused-encoder demo --out demo_out
 
 # colcon runs the whole suite, on the package as it installs it; `unit` runs it on the sources.
 test: check colcon

@@ -27,7 +27,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
+from fused_encoder_ros.settings.dds import keep_to_this_host
 
 PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')

@@ -21,9 +21,9 @@ from rclpy.parameter import Parameter
 from torch import cuda
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
 from fused_encoder_ros.ros.monitor import resident_bytes
 from fused_encoder_ros.ros.node import FusedEncoderNode
+from fused_encoder_ros.settings.dds import keep_to_this_host
 
 WARM_UP = 10
 

@@ -23,7 +23,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
+from fused_encoder_ros.settings.dds import keep_to_this_host
 
 HERE = Path(__file__).parent
 RATES_HZ = (100.0, 500.0, 1000.0)

@@ -26,8 +26,8 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
 from fused_encoder_ros.pipeline.outputs import STAGES
+from fused_encoder_ros.settings.dds import keep_to_this_host
 
 WARM_UP_S = 60.0  # the windows of latencies and skews, 1000 sets each, are full after 33 s
 STEADY_KIB_A_MINUTE = 20.0  # 28 MiB a day

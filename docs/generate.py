@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from fused_encoder_ros.cli import _parser  # noqa: E402
-from fused_encoder_ros.settings import PARAMETERS, Parameter  # noqa: E402
+from fused_encoder_ros.settings import Parameter, parameters  # noqa: E402
 
 
 def parameter_table() -> str:
     """Every parameter of the node, a row each."""
-    rows = [(f'`{p.name}`', _default(p), _allowed(p), 'live' if p.live else '', p.description) for p in PARAMETERS]
+    rows = [(f'`{p.name}`', _default(p), _allowed(p), 'live' if p.live else '', p.description) for p in parameters()]
     header = [('name', 'default', 'allowed', 'live', 'what it does'), ('---',) * 5]
     return '\n'.join(_row(*row) for row in [*header, *rows])
 

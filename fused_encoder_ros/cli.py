@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.commands import bench, checkpoints, doctor, encode, rig, sync_report
+from fused_encoder_ros.commands import bench, checkpoints, companions, demo, doctor, encode, rig, sync_report
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
-_COMMANDS = (doctor, encode, sync_report, checkpoints, bench, rig)
+_COMMANDS = (doctor, encode, sync_report, checkpoints, companions, bench, rig, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='fused-encoder', description='Three cameras and joint states in, one fused feature a set out.'
+        prog='fused-encoder', description='Cameras and joint states in, one fused feature a set out.'
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 from fused_encoder_ros.errors import ConfigError
 
 CAMERAS = ('left_wrist', 'right_wrist', 'global')
-"""The three cameras, in the channel order of the training code: left 0-2, right 3-5, global 6-8."""
+"""The cameras where nothing else is said, in the channel order of the training code: left 0-2, right 3-5, global 6-8."""
+
+MOST_CAMERAS = 8
+
+_CAMERA_NAME = re.compile('[A-Za-z](_?[A-Za-z0-9])*')
+_NO_CAMERAS = ('joint_states', 'encoder')
+"""Names of other sources and statuses, which a camera cannot have."""
 
 INTERPOLATIONS = ('nearest', 'linear', 'area', 'cubic')
 
@@ -33,12 +40,12 @@ class ObservationSpec:
     """How raw camera and joint messages become the encoder's input.
 
     Attributes:
-        cameras: channel order of the stacked image, a permutation of `CAMERAS`.
+        cameras: one to eight names, in the channel order of the stacked image.
         image_size: side S of the square each camera is resized to, pixels.
         interpolation: resize method, one of `INTERPOLATIONS` (OpenCV's INTER_* of that name).
         pixel_divisor: uint8 pixels are divided by this before the mean and std.
-        pixel_mean: per-channel mean after the division: 3 values (for each camera alike) or 9.
-        pixel_std: per-channel standard deviation after the division: 3 values or 9.
+        pixel_mean: per-channel mean after the division: 3 values (for each camera alike) or 3 for each camera.
+        pixel_std: per-channel standard deviation after the division; goes with `pixel_mean`.
         joint_names: the J joints, in the order of the encoder's input.
         joint_mean: mean of each joint in its own unit (rad or m); None leaves joints raw.
         joint_std: standard deviation of each joint; goes with `joint_mean`.
@@ -58,11 +65,7 @@ class ObservationSpec:
     joint_std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if sorted(self.cameras) != sorted(CAMERAS):
-            raise ConfigError(
-                f'cameras: {list(self.cameras)} must name each of {list(CAMERAS)} once, '
-                'in the channel order that the encoder was trained with'
-            )
+        check_cameras(self.cameras)
         if not 8 <= self.image_size <= 1024:
             raise ConfigError(f'image_size: {self.image_size} is not within 8 to 1024 pixels')
         if self.interpolation not in INTERPOLATIONS:
@@ -82,7 +85,7 @@ class ObservationSpec:
         if mean is None or std is None:
             return
         if len(mean) not in lengths or len(std) != len(mean):
-            expected = ' or '.join(str(n) for n in lengths)
+            expected = ' or '.join(str(n) for n in sorted(set(lengths)))
             raise ConfigError(f'{kind}_mean has {len(mean)} values and {kind}_std {len(std)}; expected {expected} each')
         if not all(map(math.isfinite, (*mean, *std))) or min(std) < 0:
             raise ConfigError(f'{kind}_mean and {kind}_std must be finite, and {kind}_std not negative')
@@ -93,6 +96,11 @@ class ObservationSpec:
     def channels(self) -> int:
         """Number of channels of the stacked image: three a camera."""
         return 3 * len(self.cameras)
+
+    @property
+    def default_anchor(self) -> str:
+        """The camera that asks for sets where nobody has chosen one: `global` where there is one, else the first."""
+        return 'global' if 'global' in self.cameras else self.cameras[0]
 
     def standardise(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
         """Joint positions float64 [..., J] to the encoder's input, float32.
@@ -121,3 +129,23 @@ class ObservationSpec:
             raise ConfigError(f'observation spec: unknown field {unknown[0]!r}; known are {sorted(known)}')
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**fields)
+
+
+def check_cameras(cameras: Sequence[str]) -> None:
+    """Whether these are usable camera names: they become part of topics, parameters and columns.
+
+    Raises:
+        ConfigError: naming the one that is not.
+    """
+    if not 1 <= len(cameras) <= MOST_CAMERAS:
+        raise ConfigError(f'cameras: {len(cameras)} are named; name 1 to {MOST_CAMERAS}, in the channel order of the training')
+    for name in cameras:
+        if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
+            raise ConfigError(
+                f'cameras: {name!r} cannot be part of a topic; use letters, digits and single underscores between them, '
+                'and begin with a letter'
+            )
+        if name in _NO_CAMERAS:
+            raise ConfigError(f'cameras: {name!r} is the name of something else; call the camera otherwise')
+        if cameras.count(name) > 1:
+            raise ConfigError(f'cameras: {name!r} is named {cameras.count(name)} times; name each camera once')

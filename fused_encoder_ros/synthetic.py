@@ -1,14 +1,14 @@
 """A synthetic two-armed robot: the streams that the real one would send, for demos, tests and benchmarks.
 
-Three free-running cameras see one scene, each from its own side and marked with its name and frame number, and the
-joints follow smooth curves. Everything depends on the seed and the stamps alone.
+Free-running cameras see one scene, each from its own side and marked with its name and frame number, and the joints
+follow smooth curves. Everything depends on the seed and the stamps alone.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
@@ -17,9 +17,30 @@ from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
+from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, check_cameras
 
-_TINTS = {'left_wrist': (70, 105, 150), 'right_wrist': (150, 95, 70), 'global': (75, 125, 85)}
+
+@dataclass(frozen=True)
+class _View:
+    """How a camera sees the scene: colour of the background (RGB), offset in widths, enlargement."""
+
+    tint: tuple[int, int, int]
+    shift: float
+    zoom: float
+
+
+_VIEWS = {
+    'left_wrist': _View((70, 105, 150), -0.12, 1.8),
+    'right_wrist': _View((150, 95, 70), 0.12, 1.8),
+    'global': _View((75, 125, 85), 0.0, 1.0),
+}
+# Of cameras with other names, in their order.
+_OTHER_VIEWS = (
+    _View((120, 110, 60), -0.06, 1.3),
+    _View((105, 75, 130), 0.06, 1.3),
+    _View((60, 120, 125), -0.18, 1.5),
+    _View((130, 70, 105), 0.18, 1.5),
+)
 _OBJECTS = (((226, 74, 51), 0.07), ((52, 138, 189), 0.055), ((251, 193, 94), 0.045))  # RGB, radius of the image's height
 
 
@@ -35,9 +56,10 @@ class Rig:
         jitter_ms: standard deviation of the time between capture instants and the exact period.
         camera_delay_ms: from capture to publishing, the same for each camera, plus a random part a tenth as large.
         joint_names: order of the names in the messages is shuffled once by the seed.
+        cameras: as in `ObservationSpec`.
 
     Raises:
-        ConfigError: naming the number that is out of range.
+        ConfigError: naming the camera or the number that is not usable.
     """
 
     seed: int = 0
@@ -48,9 +70,10 @@ class Rig:
     jitter_ms: float = 0.5
     camera_delay_ms: float = 5.0
     joint_names: tuple[str, ...] = DEFAULT_JOINT_NAMES
-    cameras: tuple[str, ...] = field(default=CAMERAS, init=False)
+    cameras: tuple[str, ...] = CAMERAS
 
     def __post_init__(self) -> None:
+        check_cameras(self.cameras)
         limits = {
             'seed': (0, 2**63),
             'width': (64, 8192),
@@ -112,7 +135,7 @@ class Rig:
 
     def _background(self, camera: str) -> NDArray[np.uint8]:
         rows = np.linspace(0.55, 1.25, self.height)[:, np.newaxis, np.newaxis]
-        shades = np.broadcast_to(rows * _TINTS[camera], (self.height, self.width, 3))
+        shades = np.broadcast_to(rows * self._view(camera).tint, (self.height, self.width, 3))
         image: NDArray[np.uint8] = np.clip(shades, 0, 255).astype(np.uint8)
         step = self.height // 8
         for x in range(0, self.width, step):
@@ -122,17 +145,20 @@ class Rig:
         cv2.putText(image, camera, (12, 34), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2, cv2.LINE_AA)
         return image
 
+    def _view(self, camera: str) -> _View:
+        others = [name for name in self.cameras if name not in _VIEWS]
+        return _VIEWS[camera] if camera in _VIEWS else _OTHER_VIEWS[others.index(camera) % len(_OTHER_VIEWS)]
+
     def image(self, camera: str, stamp_ns: int, number: int) -> NDArray[np.uint8]:
         """What a camera sees: uint8 [H,W,3] RGB."""
         image = self._backgrounds[camera].copy()
         time_s = stamp_ns / 1e9
-        shift = {'left_wrist': -0.12, 'right_wrist': 0.12, 'global': 0.0}[camera]
-        zoom = 1.0 if camera == 'global' else 1.8
+        view = self._view(camera)
         for i, (color, radius) in enumerate(_OBJECTS):
             angle = 2 * np.pi * (0.25 + 0.1 * i) * time_s + 2.1 * i
-            x = (0.5 + shift + 0.28 * np.cos(angle)) * self.width
+            x = (0.5 + view.shift + 0.28 * np.cos(angle)) * self.width
             y = (0.6 + 0.2 * np.sin(1.3 * angle)) * self.height
-            cv2.circle(image, (round(x), round(y)), round(radius * zoom * self.height), color, -1, cv2.LINE_AA)
+            cv2.circle(image, (round(x), round(y)), round(radius * view.zoom * self.height), color, -1, cv2.LINE_AA)
         label = f'{number:05d}'
         cv2.putText(image, label, (12, self.height - 14), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2, cv2.LINE_AA)
         return image

@@ -2,6 +2,7 @@
 
     ros2 launch fused_encoder_ros demo.launch.py
     ros2 launch fused_encoder_ros demo.launch.py viewer:=rqt
+    ros2 launch fused_encoder_ros demo.launch.py cameras:='[front, wrist]'
     ros2 topic hz /fused_encoder/fused_feature
 
 The arguments of fused_encoder.launch.py count here too.
@@ -26,6 +27,7 @@ from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = 'fused_encoder_ros'
@@ -54,9 +56,16 @@ def generate_launch_description() -> LaunchDescription:
             RegisterEventHandler(OnProcessExit(target_action=_is_ours, on_exit=[Shutdown(reason='robot or encoder ended')])),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(str(HERE / 'fused_encoder.launch.py'))),
             # After the include, which declares the namespace and sets up Fast DDS.
-            Node(package=PACKAGE, executable='rig', namespace=LaunchConfiguration('namespace'), output='screen'),
+            OpaqueFunction(function=_rig),
         ]
     )
+
+
+def _rig(context: LaunchContext) -> list[Node]:
+    cameras = LaunchConfiguration('cameras')
+    parameters = [{'cameras': ParameterValue(cameras)}] if cameras.perform(context) else []
+    namespace = LaunchConfiguration('namespace')
+    return [Node(package=PACKAGE, executable='rig', namespace=namespace, parameters=parameters, output='screen')]
 
 
 def _is_ours(action: Action) -> bool:

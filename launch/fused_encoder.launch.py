@@ -3,20 +3,26 @@
     ros2 launch fused_encoder_ros fused_encoder.launch.py checkpoint:=/data/policy_obs_encoder.pth
     ros2 launch fused_encoder_ros fused_encoder.launch.py params_file:=robot.yaml namespace:=robot1 device:=cuda:0
     ros2 launch fused_encoder_ros fused_encoder.launch.py global:=/head/color/image_raw joint_states:=/arms/joint_states
+    ros2 launch fused_encoder_ros fused_encoder.launch.py cameras:='[front, wrist]' front:=/front/image_raw wrist:=/wrist/image
 
 The arguments are what differs between deployments; everything else stands in the parameter file. An argument that is not
-given leaves the file's value alone.
+given leaves the file's value alone. Each camera's name is an argument too: its topic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from fused_encoder_ros.errors import FusedEncoderError
+from fused_encoder_ros.settings import cameras_of, read_parameter_file
 
 CONFIG = Path(__file__).resolve().parents[1] / 'config'
 
@@ -27,6 +33,7 @@ PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILE
 OVERRIDES = {
     'checkpoint': ('checkpoint', str, 'path of an encoder state dict'),
     'device': ('device', str, 'auto, cpu, cuda or cuda:N'),
+    'cameras': ('cameras', None, 'names of the cameras: [front, wrist]; each name is then an argument too, with its topic'),
     'left_wrist': ('topics.left_wrist', str, 'topic of the left wrist camera'),
     'right_wrist': ('topics.right_wrist', str, 'topic of the right wrist camera'),
     'global': ('topics.global', str, 'topic of the global camera'),
@@ -38,6 +45,9 @@ OVERRIDES = {
     'autostart': ('autostart', bool, 'true, or false to leave configure and activate to a lifecycle manager'),
     'use_sim_time': ('use_sim_time', bool, 'true takes the time from /clock, as in a simulation or a replay'),
 }
+
+# Arguments that mean something else; a camera of such a name gets its topic from the parameter file.
+DECLARED = {*OVERRIDES, 'params_file', 'namespace', 'log_level', 'large_images'}
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -72,6 +82,15 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
+def _cameras(params_file: str, given: Mapping[str, str]) -> tuple[str, ...]:
+    """The node's cameras: as an argument says, the parameter file or the packed checkpoint."""
+    stated = {name: yaml.safe_load(text) for name, text in given.items() if name in ('cameras', 'checkpoint')}
+    try:
+        return cameras_of({**read_parameter_file(params_file), **stated})
+    except FusedEncoderError:
+        return ()  # the node says what is wrong
+
+
 def _middleware(context: LaunchContext) -> list[SetEnvironmentVariable]:
     if LaunchConfiguration('large_images').perform(context) != 'true':
         return []
@@ -88,10 +107,15 @@ def _node(context: LaunchContext) -> list[Node]:
     if not Path(params_file).is_file():
         # launch would only warn, and the node would run on defaults.
         raise FileNotFoundError(f'params_file: {params_file} is not a file')
+    given = {name: text for name in OVERRIDES if (text := LaunchConfiguration(name).perform(context))}
+    topics = {
+        camera: (f'topics.{camera}', str)
+        for camera in _cameras(params_file, given)
+        if camera not in DECLARED and context.launch_configurations.get(camera)
+    }
     overrides = {
         parameter: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, (parameter, kind, _) in OVERRIDES.items()
-        if LaunchConfiguration(name).perform(context)
+        for name, (parameter, kind, *_) in ({name: OVERRIDES[name] for name in given} | topics).items()
     }
     return [
         Node(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 
-from fused_encoder_ros.dds import PROFILE_VARIABLES, on_this_host_alone
+from fused_encoder_ros.settings.dds import PROFILE_VARIABLES, on_this_host_alone
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,9 +11,9 @@ from ros_messages import T0
 
 from fused_encoder_ros.offline.bag import BagWriter
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Event, Rig
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE
 
 RIG = Rig(width=64, height=48)
 TOPICS = {**{camera: f'/{camera}/image' for camera in CAMERAS}, JOINTS: f'/{JOINTS}'}

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from fused_encoder_ros.cli import _parser
-from fused_encoder_ros.settings import OF_EVERY_NODE, PARAMETERS, Settings, read_parameter_file
+from fused_encoder_ros.settings import OF_EVERY_NODE, Settings, parameters, read_parameter_file
 
 ROOT = Path(__file__).parent.parent
 PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')))}
@@ -33,7 +33,7 @@ PROGRAMS = {
     'rig': '-m fused_encoder_ros.ros.rig',
     'fused_encoder': '-m fused_encoder_ros.ros.main',
 }
-NAMES = {parameter.name for parameter in PARAMETERS}
+NAMES = {parameter.name for parameter in parameters()}
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ from fused_encoder_ros.bench.measuring import describe_machine, peak_gflops
 from fused_encoder_ros.bench.subject import PLAIN, Subject, serve
 from fused_encoder_ros.errors import EngineError
 from fused_encoder_ros.model.engines import can_run, choose_device, relative_error
-from fused_encoder_ros.options import ENGINES, PRECISIONS, SINGLE, THREE_STREAM
+from fused_encoder_ros.model.options import ENGINES, PRECISIONS, SINGLE, THREE_STREAM
 
-GFLOP = {SINGLE: 0.660, THREE_STREAM: 1.778}
-"""Arithmetic of one set at 84x84, a multiply and an add counted as two."""
+_CONV1_GFLOP = 2 * 64 * 49 * 42 * 42 * 3 / 1e9
+_REST_GFLOP = 0.560
+"""Arithmetic of a ResNet18 at 84x84, a multiply and an add counted as two: conv1 for one camera, and all that follows."""
 
 PACE_S = 0.033
 """A set each frame of a 30 Hz camera."""
 
-ROUTE = 'three 640x480 rgb8 images to the feature'
+ROUTE = '640x480 rgb8 images to the feature'
 
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
 _REFERENCE = {design: f'{design} eager fp32' for design in (SINGLE, THREE_STREAM)}
@@ -41,7 +42,9 @@ _TABLES = (
 Times = Mapping[str, NDArray[np.float64]]
 
 
-def run(device_name: str, threads: list[int], rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    device_name: str, threads: list[int], rounds: int, cameras: tuple[str, ...], progress: Callable[[str], None]
+) -> dict[str, Any]:
     """Measure every engine and precision that runs here, for both designs, and the route that one would write from tutorials.
 
     Each has a process of its own, as on a robot, and they take turns. Batch 1 is timed hot (right after another set) and paced
@@ -58,24 +61,27 @@ def run(device_name: str, threads: list[int], rounds: int, progress: Callable[[s
         peaks = {precision: round(peak_gflops(dtype, device)) for precision, dtype in _DTYPES.items()}
         tables: dict[str, Any] = {}
         with ExitStack() as stack:
-            subjects = _start(stack, str(device), count)
+            subjects = _start(stack, str(device), count, cameras)
             errors = _errors(subjects)
             for title, call, share, pace_s in _TABLES:
                 progress(f'{where}: {title}')
                 times = _take_turns(subjects, call, max(round(rounds * share), 5), pace_s)
-                tables[title] = _route_table(times) if call == 'route' else _table(times, int(call.split()[1]), peaks)
+                tables[title] = (
+                    _route_table(times) if call == 'route' else _table(times, int(call.split()[1]), peaks, len(cameras))
+                )
         results[where] = {'peak_gflops': peaks, **tables}
-    return {'benchmark': 'engines', 'machine': describe_machine(), 'relative_error': errors, 'results': results}
+    about = {'benchmark': 'engines', 'cameras': list(cameras)}
+    return {**about, 'machine': describe_machine(), 'relative_error': errors, 'results': results}
 
 
-def _start(stack: ExitStack, device: str, threads: int) -> dict[str, Any]:
+def _start(stack: ExitStack, device: str, threads: int, cameras: tuple[str, ...]) -> dict[str, Any]:
     """A pipe to each process whose engine runs here."""
     context = multiprocessing.get_context('spawn')
     subjects: dict[str, Any] = {}
     able = [(PLAIN, 'fp32'), *((engine, p) for engine in ENGINES[:0:-1] for p in PRECISIONS if can_run(engine, device, p))]
     for design, (engine, precision) in product((THREE_STREAM, SINGLE), able):
         pipe, other_end = context.Pipe()
-        subject = Subject(design, engine, precision, device, threads)
+        subject = Subject(design, engine, precision, device, threads, cameras)
         process = context.Process(target=serve, args=(other_end, subject), daemon=True)
         process.start()
         other_end.close()  # so that a process that dies is noticed
@@ -117,7 +123,7 @@ def _errors(subjects: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _table(times: Times, batch: int, peaks: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def _table(times: Times, batch: int, peaks: Mapping[str, float], cameras: int) -> dict[str, dict[str, float]]:
     table = {}
     for name, values in times.items():
         design, _, precision = name.split()
@@ -127,7 +133,7 @@ def _table(times: Times, batch: int, peaks: Mapping[str, float]) -> dict[str, di
             'times_faster_than_eager': round(float(np.median(times[_REFERENCE[design]] / values)), 2),
             'times_faster_than_three_stream_eager': round(float(np.median(times[_REFERENCE[THREE_STREAM]] / values)), 2),
             'sets_per_s': round(batch * 1e3 / ms, 1),
-            'share_of_peak': round(GFLOP[design] * batch / ms * 1e3 / peaks[precision], 3),
+            'share_of_peak': round(_gflop(design, cameras) * batch / ms * 1e3 / peaks[precision], 3),
         }
     return table
 
@@ -140,6 +146,11 @@ def _route_table(times: Times) -> dict[str, dict[str, float]]:
         }
         for name, values in times.items()
     }
+
+
+def _gflop(design: str, cameras: int) -> float:
+    """Arithmetic of one set."""
+    return cameras * _CONV1_GFLOP + _REST_GFLOP * (1 if design == SINGLE else cameras)
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.bench.measuring import describe_machine, interleaved, synchronise
-from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
-from fused_encoder_ros.options import SINGLE, THREE_STREAM
+from fused_encoder_ros.bench.subject import encoder_for
+from fused_encoder_ros.model.encoder import Encoder
+from fused_encoder_ros.model.options import SINGLE, THREE_STREAM
+from fused_encoder_ros.spec import CAMERAS
 
 BATCH = 64
 _JOINTS, _ACTIONS, _LATENT, _HIDDEN = 16, 16, 32, 256
@@ -77,14 +79,14 @@ def _layers(inputs: int, outputs: int) -> nn.Sequential:
 class TrainingStep:
     """One design in training: runs a step and keeps the milliseconds of its parts."""
 
-    def __init__(self, encoder: Encoder, device: torch.device) -> None:
+    def __init__(self, encoder: Encoder, cameras: int, device: torch.device) -> None:
         self.encoder = encoder.to(device).train()
         self.device = device
         self.times: list[dict[str, float]] = []
         self._cvae = Cvae().to(device)
         self.optimiser = torch.optim.Adam([*self.encoder.parameters(), *self._cvae.parameters()])
         generator = torch.Generator(device).manual_seed(0)
-        self.images = torch.rand(BATCH, 9, 84, 84, device=device, generator=generator)
+        self.images = torch.rand(BATCH, 3 * cameras, 84, 84, device=device, generator=generator)
         self.joints = torch.randn(BATCH, _JOINTS, device=device, generator=generator)
         self._actions = torch.randn(BATCH, _ACTIONS, device=device, generator=generator)
 
@@ -94,7 +96,7 @@ class TrainingStep:
         def mark(part: str) -> None:
             marks.append((part, self._now()))
 
-        features = _image_features(self.encoder, self.images)
+        features = self.encoder.image_features(self.images)
         mark('image encoding')
         fused = self.encoder.fusion_fc(torch.cat([*features, self.encoder.joint_fc(self.joints)], 1))
         mark('feature fusion')
@@ -113,19 +115,12 @@ class TrainingStep:
         return time.perf_counter()
 
 
-def _image_features(encoder: Encoder, images: Tensor) -> list[Tensor]:
-    if isinstance(encoder, ImageJointEncoder):
-        return [encoder.image_encoder(images)]
-    streams = (encoder.left_wrist_encoder, encoder.right_wrist_encoder, encoder.global_encoder)
-    return [stream(camera) for stream, camera in zip(streams, images.split(3, dim=1))]
-
-
-def run(device: torch.device, threads: int, rounds: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    device: torch.device, threads: int, rounds: int, cameras: Sequence[str], progress: Callable[[str], None]
+) -> dict[str, Any]:
     """Measure both designs, interleaved; figures are medians, in the units of `ANNOUNCED`'s names."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    kinds = {THREE_STREAM: ThreeStreamEncoder, SINGLE: ImageJointEncoder}
-    steps = {design: TrainingStep(kind(), device) for design, kind in kinds.items()}
+    steps = {design: TrainingStep(encoder_for(design, cameras), len(cameras), device) for design in (THREE_STREAM, SINGLE)}
     figures: dict[str, dict[str, float]] = {design: {} for design in steps}
     for design, step in steps.items():
         figures[design] |= {f'parameters, M: {part}': count / 1e6 for part, count in _parameters(step.encoder).items()}
@@ -145,12 +140,13 @@ def run(device: torch.device, threads: int, rounds: int, progress: Callable[[str
             THREE_STREAM: round(figures[THREE_STREAM][name], 3),
             SINGLE: round(figures[SINGLE][name], 3),
             'ratio': round(figures[THREE_STREAM][name] / figures[SINGLE][name], 2),
-            'announced': announced,
+            'announced': announced if len(cameras) == len(CAMERAS) else None,
             'remark': REMARKS.get(name, ''),
         }
         for name, announced in ANNOUNCED.items()
     }
-    return {'benchmark': 'model', 'machine': describe_machine(), 'device': str(device), 'threads': threads, 'rows': rows}
+    about = {'benchmark': 'model', 'cameras': list(cameras)}
+    return {**about, 'machine': describe_machine(), 'device': str(device), 'threads': threads, 'rows': rows}
 
 
 def _parameters(encoder: Encoder) -> dict[str, int]:

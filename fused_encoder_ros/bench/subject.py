@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,9 @@ from torch import nn
 from fused_encoder_ros.bench.measuring import sweep_caches
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model._torchvision import import_torchvision
-from fused_encoder_ros.model.encoder import ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.engines import Engine, choose_engine
-from fused_encoder_ros.options import SINGLE
+from fused_encoder_ros.model.options import SINGLE
 from fused_encoder_ros.pipeline.images import ImageDecoder
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -25,7 +25,7 @@ PLAIN = 'torchvision+eager'
 """No engine of this package: torchvision's transforms, then plain eager torch, as one would write from the tutorials."""
 
 _WIDTH, _HEIGHT = 640, 480
-_SPEC = ObservationSpec()
+_JOINTS = len(ObservationSpec().joint_names)
 
 Call = Callable[[], object]
 
@@ -39,6 +39,7 @@ class Subject:
     precision: str
     device: str
     threads: int
+    cameras: tuple[str, ...]
 
 
 def serve(pipe: Any, subject: Subject) -> None:
@@ -47,10 +48,10 @@ def serve(pipe: Any, subject: Subject) -> None:
     The call 'features' is answered with features, and a call that the subject does not know with None.
     """
     torch.set_num_threads(subject.threads)
-    encoder = calibrated(ImageJointEncoder if subject.design == SINGLE else ThreeStreamEncoder)
+    encoder = calibrated(encoder_for(subject.design, subject.cameras), subject.cameras)
     device = torch.device(subject.device)
     if subject.engine == PLAIN:
-        calls: dict[str, Call] = {'route': _plain_route(encoder, device)}
+        calls: dict[str, Call] = {'route': _plain_route(encoder, device, len(subject.cameras))}
     else:
         calls = _calls_of_engine(encoder, subject, device)
     pipe.send(bool(calls))
@@ -62,13 +63,18 @@ def serve(pipe: Any, subject: Subject) -> None:
             pipe.send(_timed(calls[name], pause_s) if name in calls else None)
 
 
-def calibrated(kind: type[nn.Module]) -> Any:
-    """Random weights with BatchNorm statistics of ordinary images, so that activations have ordinary sizes."""
+def encoder_for(design: str, cameras: Sequence[str]) -> Encoder:
+    """An encoder of usual dimensions with random weights, the same each time."""
     torch.manual_seed(0)
-    encoder = kind().train()
+    return ImageJointEncoder(camera_count=len(cameras)) if design == SINGLE else ThreeStreamEncoder(cameras=cameras)
+
+
+def calibrated(encoder: Encoder, cameras: Sequence[str]) -> Encoder:
+    """The encoder with BatchNorm statistics of ordinary images, so that activations have ordinary sizes."""
+    encoder.train()
     with torch.no_grad():
         for _ in range(10):
-            encoder(*(torch.rand(8, 3, 84, 84) for _ in range(3)), torch.randn(8, 16))
+            encoder(*(torch.rand(8, 3, 84, 84) for _ in cameras), torch.randn(8, _JOINTS))
     return encoder.eval()
 
 
@@ -83,25 +89,27 @@ def _timed(call: Call, pause_s: float) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def _calls_of_engine(encoder: Any, subject: Subject, device: torch.device) -> dict[str, Call]:
+def _calls_of_engine(encoder: Encoder, subject: Subject, device: torch.device) -> dict[str, Call]:
+    spec = ObservationSpec(cameras=subject.cameras)
     try:
-        choice = choose_engine(encoder, _SPEC, device, subject.engine, subject.precision, subject.threads)
+        choice = choose_engine(encoder, spec, device, subject.engine, subject.precision, subject.threads)
     except ConfigError:
         return {}  # not installed, or not for this device or precision
     engine = choice.engine
-    calls = {'route': _our_route(engine), 'features': _encode(engine, 16)}
-    return calls | {f'batch {batch}': _encode(engine, batch) for batch in (1, 64)}
+    calls = {'route': _our_route(engine, spec), 'features': _encode(engine, spec, 16)}
+    return calls | {f'batch {batch}': _encode(engine, spec, batch) for batch in (1, 64)}
 
 
-def _encode(engine: Engine, batch: int) -> Call:
+def _encode(engine: Engine, spec: ObservationSpec, batch: int) -> Call:
     rng = np.random.default_rng(batch)
-    images = rng.integers(0, 256, (batch, 84, 84, 9), dtype=np.uint8)
-    joints = rng.normal(size=(batch, 16)).astype(np.float32)
+    images = rng.integers(0, 256, (batch, 84, 84, spec.channels), dtype=np.uint8)
+    joints = rng.normal(size=(batch, _JOINTS)).astype(np.float32)
     return lambda: engine.encode(images, joints)
 
 
-def _our_route(engine: Engine) -> Call:
-    decoder, messages, joints = ImageDecoder(84, 'linear'), _messages(), np.zeros((1, 16), np.float32)
+def _our_route(engine: Engine, spec: ObservationSpec) -> Call:
+    decoder, messages = ImageDecoder(84, 'linear'), _messages(len(spec.cameras))
+    joints = np.zeros((1, _JOINTS), np.float32)
 
     def run() -> object:
         images = np.concatenate([decoder.decode(message) for message in messages], axis=2)
@@ -110,12 +118,12 @@ def _our_route(engine: Engine) -> Call:
     return run
 
 
-def _plain_route(encoder: nn.Module, device: torch.device) -> Call:
+def _plain_route(encoder: nn.Module, device: torch.device, cameras: int) -> Call:
     import_torchvision()
     from torchvision import transforms
 
     transform = transforms.Compose([transforms.ToTensor(), transforms.Resize((84, 84), antialias=True)])
-    encoder, messages, joints = encoder.to(device), _messages(), torch.zeros(1, 16, device=device)
+    encoder, messages, joints = encoder.to(device), _messages(cameras), torch.zeros(1, _JOINTS, device=device)
 
     def run() -> object:
         pixels = [np.frombuffer(message.data, np.uint8).reshape(_HEIGHT, _WIDTH, 3) for message in messages]
@@ -125,7 +133,7 @@ def _plain_route(encoder: nn.Module, device: torch.device) -> Call:
     return run
 
 
-def _messages() -> list[Any]:
+def _messages(count: int) -> list[Any]:
     rng = np.random.default_rng(0)
     shape = {'height': _HEIGHT, 'width': _WIDTH, 'step': 3 * _WIDTH, 'encoding': 'rgb8', 'is_bigendian': 0}
-    return [SimpleNamespace(**shape, data=rng.integers(0, 256, 3 * _WIDTH * _HEIGHT, dtype=np.uint8)) for _ in range(3)]
+    return [SimpleNamespace(**shape, data=rng.integers(0, 256, 3 * _WIDTH * _HEIGHT, dtype=np.uint8)) for _ in range(count)]

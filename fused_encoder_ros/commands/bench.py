@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fused_encoder_ros.spec import CAMERAS, check_cameras
+
 
 def add_commands(commands: Any) -> None:
     """Add it to the parser."""
@@ -38,6 +40,7 @@ def _subject(subjects: Any, name: str, text: str, run: Callable[[argparse.Namesp
     command = subjects.add_parser(name, help=text, description=f'Measure {text}.')
     command.add_argument('--rounds', type=int, default=rounds, help=f'default: {rounds}')
     command.add_argument('--out', type=Path, metavar='JSON', help='write the figures, the machine and this command')
+    command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
     command.set_defaults(run=run)
     return command
 
@@ -46,16 +49,16 @@ def _model(options: argparse.Namespace) -> int:
     from fused_encoder_ros.bench import model
     from fused_encoder_ros.model.engines import choose_device
 
-    result = model.run(choose_device(options.device), options.threads, options.rounds, _progress)
+    result = model.run(choose_device(options.device), options.threads, options.rounds, _cameras(options), _progress)
     return _finish(options, result, model.as_text(result))
 
 
 def _engines(options: argparse.Namespace) -> int:
     from fused_encoder_ros.bench import engines
 
-    result = engines.run(options.device, options.threads, options.rounds, _progress)
+    result = engines.run(options.device, options.threads, options.rounds, _cameras(options), _progress)
     if options.picture:
-        from fused_encoder_ros.pictures import draw_engines
+        from fused_encoder_ros.commands.pictures import draw_engines
 
         draw_engines(options.picture, result)
     return _finish(options, result, engines.as_text(result))
@@ -64,8 +67,13 @@ def _engines(options: argparse.Namespace) -> int:
 def _node(options: argparse.Namespace) -> int:
     from fused_encoder_ros.ros import bench
 
-    result = bench.run(options.rounds, options.duration, options.joint_rates, options.engine, _progress)
+    result = bench.run(options.rounds, options.duration, options.joint_rates, options.engine, _cameras(options), _progress)
     return _finish(options, result, bench.as_text(result))
+
+
+def _cameras(options: argparse.Namespace) -> tuple[str, ...]:
+    check_cameras(options.cameras)
+    return tuple(options.cameras)
 
 
 def _progress(text: str) -> None:

@@ -49,14 +49,14 @@ def _pack(options: argparse.Namespace) -> int:
     from fused_encoder_ros.errors import ConfigError
     from fused_encoder_ros.model.checkpoint import load_encoder
     from fused_encoder_ros.model.packed_checkpoint import write_packed
-    from fused_encoder_ros.model.state_dict import SAFETENSORS_SUFFIX
+    from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX
     from fused_encoder_ros.offline.files import completed
     from fused_encoder_ros.settings import read_spec_file
 
     if options.out.suffix != SAFETENSORS_SUFFIX:
         raise ConfigError(f'--out: {options.out} must end with {SAFETENSORS_SUFFIX}')
     spec = read_spec_file(options.spec)
-    encoder = load_encoder(options.checkpoint)
+    encoder = load_encoder(options.checkpoint, cameras=spec.cameras)
     with completed({'packed': options.out}, options.force) as files:
         write_packed(files['packed'], encoder, spec)
     print(f'wrote {options.out}\n')
@@ -112,6 +112,8 @@ def _print_text(facts: dict[str, Any]) -> int:
 
     print(f'{facts["file"]}: {"packed checkpoint" if facts["packed"] else "state dict"}')
     print(f'  design              {facts["design"]}')
+    names = f'  ({", ".join(facts["cameras"])})' if facts['cameras'] else ''
+    print(f'  cameras             {facts["camera_count"]}{names}')
     print(f'  joints              {facts["joint_dim"]}')
     print(f'  image feature       {facts["image_feature_dim"]}')
     print(f'  fused feature       {facts["fusion_dim"]}')

@@ -12,7 +12,6 @@ from typing import Any
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.spec import CAMERAS
 
 _interrupted = False
 
@@ -39,7 +38,7 @@ def add_parameters(command: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='SOURCE=TOPIC',
-        help=f'topic of {", ".join((*CAMERAS, JOINTS))}; repeat, also for several topics of joints',
+        help=f'topic of a camera or of {JOINTS}; repeat, also for several topics of joints',
     )
     command.add_argument(
         '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
@@ -62,8 +61,6 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
     joint_topics = []
     for assignment in options.topic:
         source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')
-        if source not in (*CAMERAS, JOINTS):
-            raise ConfigError(f'--topic {assignment}: {source!r} is no source; use one of {[*CAMERAS, JOINTS]}')
         if source == JOINTS:
             joint_topics.append(topic)
         values[f'topics.{source}'] = joint_topics if source == JOINTS else topic

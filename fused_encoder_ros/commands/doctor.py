@@ -136,7 +136,11 @@ def _live(settings: Settings, seconds: float) -> tuple[Facts, Transport, list[Fi
     with LiveRobot(settings, seconds) as robot:
         facts = gather(robot, settings)
         transport = read_transport(robot.rmw)
-        return facts, transport, list(judge_transport(transport, robot.largest_image, facts.loses_frames))
+        return (
+            facts,
+            transport,
+            list(judge_transport(transport, len(settings.spec.cameras), robot.largest_image, facts.loses_frames)),
+        )
 
 
 def _parameter_file(options: argparse.Namespace, diagnosis: Diagnosis) -> str:

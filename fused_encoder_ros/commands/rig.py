@@ -8,6 +8,7 @@ from typing import Any
 
 from fused_encoder_ros.commands.common import EXIT_OK
 from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
 
@@ -16,13 +17,14 @@ def add_commands(commands: Any) -> None:
     rig = commands.add_parser(
         'rig',
         help='write a bag of a synthetic two-armed robot',
-        description='Write a rosbag2 of three free-running cameras and sixteen joints. The same options write the same bag.',
+        description='Write a rosbag2 of free-running cameras and sixteen joints. The same options write the same bag.',
     )
     rig.add_argument('bag', type=Path, help='folder to create')
     rig.add_argument('--duration', type=float, default=5.0, metavar='S', help='seconds (default: 5)')
     rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: mcap')
     rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='default: 100')
     rig.add_argument('--camera-rate', type=float, default=30.0, metavar='HZ', help='default: 30')
+    rig.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
     rig.add_argument('--seed', type=int, default=0, help='default: 0')
     rig.add_argument('--force', action='store_true', help='replace an existing bag')
@@ -39,7 +41,12 @@ def _rig(options: argparse.Namespace) -> int:
     except ValueError:
         raise ConfigError(f'--size: {options.size!r} is not WIDTHxHEIGHT, as 640x480') from None
     rig = Rig(
-        seed=options.seed, width=width, height=height, camera_rate_hz=options.camera_rate, joint_rate_hz=options.joint_rate
+        seed=options.seed,
+        width=width,
+        height=height,
+        camera_rate_hz=options.camera_rate,
+        joint_rate_hz=options.joint_rate,
+        cameras=tuple(options.cameras),
     )
     count = write_rig_bag(options.bag, rig, options.duration, options.storage, options.force)
     print(f'wrote {count} messages to {options.bag}')

@@ -9,9 +9,8 @@ from fused_encoder_ros.diagnosis.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.streams import Stream
 from fused_encoder_ros.diagnosis.wording import count, some, span
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.spec import CAMERAS
 
-_LAG_MS = {JOINTS: 200.0, **dict.fromkeys(CAMERAS, 10.0)}
+_CAMERA_LAG_MS, _JOINTS_LAG_MS = 10.0, 200.0
 _AHEAD_MS, _OLD_MS = 1.0, 1000.0
 _DRIFT_MS = 1.0
 """Drift in the whole time that is worth a word."""
@@ -48,7 +47,7 @@ def backward_stamps(facts: Facts) -> Iterator[Finding]:
         source: stream.furthest_back_ms
         for source, stream in facts.streams.items()
         # Several publishers of joints may well be a little out of step.
-        if stream.furthest_back_ms > (_LAG_MS[JOINTS] if source == JOINTS else 0.0)
+        if stream.furthest_back_ms > (_JOINTS_LAG_MS if source == JOINTS else 0.0)
     }
     if back:
         title = f'stamps of {some(list(back))} go back, by up to {span(max(back.values()))}'
@@ -79,7 +78,7 @@ def _odd_delays(facts: Facts) -> dict[str, float]:
         lag_ms = _nearest_other(source, delays)
         if lag_ms is None or scatter is None or source == _right_of_two(facts, delays):
             continue
-        if abs(lag_ms) >= max(_LAG_MS[source], scatter.spread_ms):
+        if abs(lag_ms) >= max(_JOINTS_LAG_MS if source == JOINTS else _CAMERA_LAG_MS, scatter.spread_ms):
             odd[source] = lag_ms
     return odd
 

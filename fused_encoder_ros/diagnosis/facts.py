@@ -16,9 +16,9 @@ from fused_encoder_ros.diagnosis.matching import Skews, WhatIf, bracket, match, 
 from fused_encoder_ros.diagnosis.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
 from fused_encoder_ros.diagnosis.streams import Steps, Stream, describe_stream
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.pipeline.pipeline import Counts, Pipeline
+from fused_encoder_ros.pipeline.pipeline import Counts
 from fused_encoder_ros.settings import Settings
-from fused_encoder_ros.topics import Topic
+from fused_encoder_ros.settings.topics import Topic
 
 _BIN_WIDTHS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _MOST_BINS = 150
@@ -154,7 +154,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
     Raises:
         BagError: when the bag ends in the middle.
     """
-    pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
+    pipeline = settings.pipeline()
     recording = record(subject, pipeline, progress)
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)

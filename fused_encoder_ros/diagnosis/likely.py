@@ -7,16 +7,20 @@ from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
 from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import is_compressed
-from fused_encoder_ros.topics import Topic, expected_kind
+from fused_encoder_ros.settings.topics import Topic, expected_kind
 
-_HINTS = {
-    'left_wrist': {'left', 'l', 'wrist', 'hand', 'gripper', 'arm'},
-    'right_wrist': {'right', 'r', 'wrist', 'hand', 'gripper', 'arm'},
-    'global': {'global', 'top', 'head', 'front', 'overhead', 'scene', 'external', 'high', 'base', 'third', 'main'},
-    JOINTS: {'joint', 'joints', 'states', 'state', 'arm'},
+_HAND = {'wrist', 'hand', 'gripper', 'arm'}
+_SCENE = {'global', 'top', 'head', 'front', 'overhead', 'scene', 'external', 'high', 'base', 'third', 'main'}
+_ALIKE = {
+    'left': {'left', 'l'},
+    'right': {'right', 'r'},
+    'joint': {'joint', 'joints', 'arm'},
+    'states': {'states', 'state'},
+    **dict.fromkeys(_HAND, _HAND),
+    **dict.fromkeys(_SCENE, _SCENE),
 }
+"""Words of a source's name, and what people call the same in topics."""
 _SIDES = {'left': {'left', 'l'}, 'right': {'right', 'r'}}
 _OTHER_SIDE = {'left': 'right', 'right': 'left', 'l': 'r', 'r': 'l'}
 _NO_PICTURES = {'depth', 'infra', 'infra1', 'infra2', 'mask', 'rect'}
@@ -50,9 +54,14 @@ def _fits(source: str, topic: Topic) -> bool:
 
 def _likeness(source: str, name: str) -> float:
     words = _words(name)
-    wrong_side = set().union(*(words & side for key, side in _SIDES.items() if not source.startswith(key)))
-    points = len(words & _HINTS[source]) - 2 * len(wrong_side) - 2 * len(words & _NO_PICTURES) - is_compressed(name)
+    wrong_side = set().union(*(words & side for key, side in _SIDES.items() if key not in _words(source)))
+    points = len(words & _hints(source)) - 2 * len(wrong_side) - 2 * len(words & _NO_PICTURES) - is_compressed(name)
     return points + SequenceMatcher(None, name, source).ratio()
+
+
+def _hints(source: str) -> set[str]:
+    """Words that speak for a topic of this source."""
+    return set().union(*(_ALIKE.get(word, {word}) for word in _words(source)))
 
 
 def likely_joints(missing: Sequence[str], published: Sequence[str]) -> dict[str, str]:

@@ -64,7 +64,7 @@ def write_parameters(mended: Mended, origin: str) -> str:
     lines = [f'# By `fused-encoder doctor` from {origin}.', f'# {mended.verdict.severity.name}: {mended.verdict.sentence}']
     for finding in mended.verdict.findings:
         if finding.severity < Severity.NOTE:
-            lines += _comment(f'Still open: {_because(finding)}')
+            lines += _comment(f'Still open: {_because(finding, mended.facts)}')
     lines += ['/**:', '  ros__parameters:']
     for name, value, reason in _entries(mended):
         lines += ['', *(f'    {line}' for line in _comment(reason)), f'    {name}: {as_yaml(value)}']
@@ -74,7 +74,7 @@ def write_parameters(mended: Mended, origin: str) -> str:
 def _entries(mended: Mended) -> Iterator[tuple[str, Any, str]]:
     """Name, value and reason of every parameter that the robot decides or the user stated."""
     facts, chosen = mended.facts, mended.facts.settings.values
-    reasons = {name: _because(finding) for name, finding in mended.reasons.items()}
+    reasons = {name: _because(finding, facts) for name, finding in mended.reasons.items()}
     for source, stream in facts.streams.items():
         told = f'{reasons.get(f"topics.{source}", "")} {_describe(stream)}'.strip()
         yield f'topics.{source}', chosen[f'topics.{source}'], told
@@ -84,15 +84,15 @@ def _entries(mended: Mended) -> Iterator[tuple[str, Any, str]]:
         order = "The order is that of the encoder's input, as in training."
         yield 'joint_names', list(facts.settings.spec.joint_names), f'{told} {order}'.strip()
     yield 'tolerance_ms', chosen['tolerance_ms'], reasons.get('tolerance_ms') or _achieved(facts)
-    yield 'anchor', chosen['anchor'], _advice(mended.verdict, 'anchor')
+    yield 'anchor', chosen['anchor'], _advice(mended, 'anchor')
     done = {*(f'topics.{source}' for source in facts.streams), 'image_transport', 'joint_names', 'tolerance_ms', 'anchor'}
     for name, value in mended.values.items():
         if name not in done:
             yield name, value, reasons.get(name, '')
 
 
-def _because(finding: Finding) -> str:
-    return f'{capital(finding.title)}. {finding.evidence} {finding.fix}'
+def _because(finding: Finding, facts: Facts) -> str:
+    return f'{capital(finding.title, facts.streams)}. {finding.evidence} {finding.fix}'
 
 
 def _describe(stream: Stream) -> str:
@@ -110,9 +110,11 @@ def _achieved(facts: Facts) -> str:
     return f'{per_cent(cell.share)} of the anchor frames become sets, 99 % of those within {span(cell.p99_ms)}.'
 
 
-def _advice(verdict: Verdict, name: str) -> str:
+def _advice(mended: Mended, name: str) -> str:
     """Of the remarks: what could be changed, and is not."""
-    return ' '.join(_because(f) for f in verdict.findings if f.severity is Severity.NOTE and name in f.parameters)
+    return ' '.join(
+        _because(f, mended.facts) for f in mended.verdict.findings if f.severity is Severity.NOTE and name in f.parameters
+    )
 
 
 def _comment(text: str) -> list[str]:

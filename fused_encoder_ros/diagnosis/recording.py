@@ -16,7 +16,7 @@ from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, 
 from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.joints import is_usable
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.topics import Topic
+from fused_encoder_ros.settings.topics import Topic
 
 Stamps = NDArray[np.int64]
 

@@ -34,7 +34,7 @@ def judge(facts: Facts) -> Verdict:
         furthest = max(facts.worst_skew_ms.values(), default=0.0)
         sentence = f'{became}, none with data further than {span(furthest)} from its anchor.'
     else:
-        sentence = f'{became}. {capital(first)}.'
+        sentence = f'{became}. {capital(first, facts.streams)}.'
     return Verdict(worst, sentence, findings)
 
 
@@ -47,7 +47,7 @@ def _missing_topics(facts: Facts) -> Findings:
     wrong = [stream.problem for stream in missing.values() if here.issuperset(stream.topics)]
     absent = [topic for stream in missing.values() for topic in stream.topics if topic not in here]
     told = [f'There is no {some(absent)}'] if absent else []
-    told += [capital(problem) for problem in wrong]
+    told += [capital(problem, facts.streams) for problem in wrong]
     if likely:
         fix = 'Likely meant, going by type and name; check it.'
     else:

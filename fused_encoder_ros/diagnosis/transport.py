@@ -9,13 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fused_encoder_ros.dds import LARGE_IMAGES_PROFILE, PROFILE_VARIABLES
 from fused_encoder_ros.diagnosis.findings import Finding, Severity
+from fused_encoder_ros.settings.dds import LARGE_IMAGES_PROFILE, PROFILE_VARIABLES
 
 FAST_DDS = 'rmw_fastrtps'
 _DEFAULT_SEGMENT = 512 * 1024
-_PARTICIPANTS = 4
-"""Three camera drivers and the encoder, each with a segment of its own."""
 _BEFORE_FAST_DDS_3 = ('foxy', 'galactic', 'humble', 'iron', 'jazzy')
 _SHARED_MEMORY = Path('/dev/shm')
 _INSTALLED_PROFILE = '$(ros2 pkg prefix fused_encoder_ros)/share/fused_encoder_ros/config/fastdds_large_images.xml'
@@ -62,8 +60,8 @@ def _is_fast_dds_3(environment: Mapping[str, str]) -> bool:
     return distribution not in _BEFORE_FAST_DDS_3
 
 
-def judge_transport(transport: Transport, largest_image: int, is_losing: bool) -> Iterator[Finding]:
-    """Findings for images of up to so many bytes, of which some are lost or not."""
+def judge_transport(transport: Transport, cameras: int, largest_image: int, is_losing: bool) -> Iterator[Finding]:
+    """Findings for so many cameras with images of up to so many bytes, of which some are lost or not."""
     if not transport.rmw.startswith(FAST_DDS):
         return
     if transport.problem:
@@ -77,17 +75,16 @@ def judge_transport(transport: Transport, largest_image: int, is_losing: bool) -
         fix = 'It belongs to the sender: start the camera drivers with a larger one, and the encoder too.'
         severity = Severity.WARN if is_losing else Severity.NOTE
         yield Finding(severity, title, evidence, fix, commands=(_export(transport),))
-    needed = _PARTICIPANTS * transport.segment_bytes
+    needed = (cameras + 1) * transport.segment_bytes  # a camera driver's each, and the encoder's
     if transport.free_bytes is not None and transport.free_bytes < needed:
         title = f'{_SHARED_MEMORY} is nearly full'
-        evidence = f'{_kib(transport.free_bytes)} are free; three cameras and the encoder take {_kib(needed)}.'
+        evidence = f'{_kib(transport.free_bytes)} are free; {cameras} camera(s) and the encoder take {_kib(needed)}.'
         fix = 'Remove what ended programs left, or give a container more.'
         yield Finding(Severity.WARN, title, evidence, fix, commands=('fastdds shm clean', 'docker run --shm-size=1g ...'))
 
 
 def _export(transport: Transport) -> str:
-    path = LARGE_IMAGES_PROFILE if LARGE_IMAGES_PROFILE.is_file() else _INSTALLED_PROFILE
-    return f'export {transport.variable}={path}'
+    return f'export {transport.variable}={LARGE_IMAGES_PROFILE or _INSTALLED_PROFILE}'
 
 
 def _kib(number: int) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.spec import CAMERAS
+from collections.abc import Collection
 
 _UNITS_MS = ((1_000, 'ms'), (120_000, 's'), (7_200_000, 'min'), (172_800_000, 'h'))
 _MS_A_UNIT = {'ms': 1, 's': 1_000, 'min': 60_000, 'h': 3_600_000, 'days': 86_400_000}
@@ -36,10 +35,10 @@ def some(names: list[str], most: int = 6) -> str:
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
-def capital(sentence: str) -> str:
-    """A sentence with a capital letter, unless it begins with the name of a source or parameter."""
+def capital(sentence: str, names: Collection[str] = ()) -> str:
+    """A sentence with a capital letter, unless it begins with the name of a parameter or one of `names`."""
     word = sentence.partition(' ')[0]
-    is_name = '_' in word or word in (*CAMERAS, JOINTS)
+    is_name = '_' in word or word in names
     return sentence if is_name else sentence[:1].upper() + sentence[1:]
 
 

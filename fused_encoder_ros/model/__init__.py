@@ -1,9 +1,17 @@
-"""The encoder, its checkpoints and its engines. Torch only: no ROS messages."""
+"""The encoder, its checkpoints and its engines. Torch only: no ROS messages.
 
-from fused_encoder_ros.model.checkpoint import content_hash, load_encoder
-from fused_encoder_ros.model.encoder import ImageJointEncoder, ResNet18Encoder, ThreeStreamEncoder
-from fused_encoder_ros.model.model import Model, load_model, release_memory
-from fused_encoder_ros.options import ModelOptions
+Nothing is imported before it is used, since torch takes seconds and `options` and `packed_spec` do without.
+"""
+
+from typing import TYPE_CHECKING
+
+from fused_encoder_ros._lazy import lazy
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model.checkpoint import content_hash, load_encoder
+    from fused_encoder_ros.model.encoder import ImageJointEncoder, ResNet18Encoder, ThreeStreamEncoder
+    from fused_encoder_ros.model.model import Model, load_model, release_memory
+    from fused_encoder_ros.model.options import ModelOptions
 
 __all__ = [
     'ImageJointEncoder',
@@ -16,3 +24,13 @@ __all__ = [
     'load_model',
     'release_memory',
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        'fused_encoder_ros.model.checkpoint': 'content_hash load_encoder',
+        'fused_encoder_ros.model.encoder': 'ImageJointEncoder ResNet18Encoder ThreeStreamEncoder',
+        'fused_encoder_ros.model.model': 'Model load_model release_memory',
+        'fused_encoder_ros.model.options': 'ModelOptions',
+    },
+)

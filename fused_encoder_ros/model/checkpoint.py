@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.errors import CheckpointError
-from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.encoder import STREAM_SUFFIX, Encoder, ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.options import SINGLE, THREE_STREAM
 from fused_encoder_ros.model.state_dict import read_state_dict
-from fused_encoder_ros.options import SINGLE, THREE_STREAM
+from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 
-# A key that only one design has, and the module whose width is the image feature's.
-_TELLTALE = {SINGLE: 'image_encoder.fc.weight', THREE_STREAM: 'left_wrist_encoder.fc.weight'}
-_CLASSES: dict[str, type[Encoder]] = {SINGLE: ImageJointEncoder, THREE_STREAM: ThreeStreamEncoder}
+_FEATURE = '.fc.weight'
+_SINGLE_FEATURE = f'image_encoder{_FEATURE}'
+_CONV1 = 'image_encoder.resnet.0.weight'
+_JOINTS = 'joint_fc.0.weight'  # of either design
 
 
 @dataclass(frozen=True)
@@ -29,62 +31,98 @@ class Dimensions:
         joint_dim: number of joints.
         image_feature_dim: width of an image feature.
         fusion_dim: width of the fused feature.
+        camera_count: number of cameras.
+        cameras: their names, where the design has an encoder for each; empty otherwise.
     """
 
     design: str
     joint_dim: int
     image_feature_dim: int
     fusion_dim: int
+    camera_count: int = len(CAMERAS)
+    cameras: tuple[str, ...] = ()
 
 
-def read_dimensions(state: Mapping[str, Tensor], source: str) -> Dimensions:
+def read_dimensions(state: Mapping[str, Tensor], source: str, cameras: Sequence[str] = CAMERAS) -> Dimensions:
     """Read the dimensions off a state dict of either design.
 
+    Args:
+        state: names and tensors.
+        source: names the file in errors.
+        cameras: those of the spec, which say in what order encoders for each camera belong.
+
     Raises:
-        CheckpointError: when keys are missing; `source` names the file in the text.
+        CheckpointError: when keys are missing.
     """
-    design = SINGLE if _TELLTALE[SINGLE] in state else THREE_STREAM
+    design = SINGLE if _SINGLE_FEATURE in state else THREE_STREAM
+    streams = _in_order([name.removesuffix(STREAM_SUFFIX + _FEATURE) for name in state if _is_stream(name)], cameras)
+    if design == THREE_STREAM and not streams:
+        raise CheckpointError(
+            f'checkpoint: {source} is of neither design: it has no {_SINGLE_FEATURE} and no CAMERA{STREAM_SUFFIX}{_FEATURE} '
+            f'(its keys begin: {", ".join(sorted(state)[:3])})'
+        )
     try:
         return Dimensions(
             design=design,
-            joint_dim=state['joint_fc.0.weight'].shape[1],
-            image_feature_dim=state[_TELLTALE[design]].shape[0],
+            joint_dim=state[_JOINTS].shape[1],
+            image_feature_dim=state[_SINGLE_FEATURE if design == SINGLE else streams[0] + STREAM_SUFFIX + _FEATURE].shape[0],
             fusion_dim=state['fusion_fc.3.weight'].shape[0],
+            camera_count=_stacked_cameras(state[_CONV1], source) if design == SINGLE else len(streams),
+            cameras=() if design == SINGLE else streams,
         )
     except (KeyError, IndexError) as error:
         raise CheckpointError(f'checkpoint: {source} looks like a {design} encoder but is incomplete: {error}') from error
 
 
+def _is_stream(name: str) -> bool:
+    return name.endswith(STREAM_SUFFIX + _FEATURE) and '.' not in name.removesuffix(_FEATURE) and name != _SINGLE_FEATURE
+
+
+def _in_order(streams: list[str], cameras: Sequence[str]) -> tuple[str, ...]:
+    """Cameras in the order in which the encoder joins their features, which the names alone do not say."""
+    if set(streams) == set(CAMERAS):
+        return CAMERAS  # the training code's own
+    return tuple(cameras) if set(streams) == set(cameras) else tuple(streams)
+
+
+def _stacked_cameras(conv1: Tensor, source: str) -> int:
+    channels = conv1.shape[1]
+    if channels % 3:
+        raise CheckpointError(f'checkpoint: {source} takes images of {channels} channels, which is no multiple of 3')
+    return channels // 3
+
+
 def dimensions_of(encoder: Encoder) -> Dimensions:
     """The design and dimensions of an encoder."""
-    return read_dimensions(encoder.state_dict(), type(encoder).__name__)
+    cameras = encoder.cameras if isinstance(encoder, ThreeStreamEncoder) else CAMERAS
+    return read_dimensions(encoder.state_dict(), type(encoder).__name__, cameras)
 
 
 def build_encoder(dimensions: Dimensions) -> Encoder:
     """An encoder of these dimensions, randomly initialised."""
-    return _CLASSES[dimensions.design](
-        joint_dim=dimensions.joint_dim,
-        image_feature_dim=dimensions.image_feature_dim,
-        fusion_dim=dimensions.fusion_dim,
-    )
+    sizes = dimensions.joint_dim, dimensions.image_feature_dim, dimensions.fusion_dim
+    if dimensions.design == SINGLE:
+        return ImageJointEncoder(*sizes, camera_count=dimensions.camera_count)
+    return ThreeStreamEncoder(*sizes, cameras=dimensions.cameras)
 
 
-def load_encoder(path: str | os.PathLike[str], design: str = 'auto') -> Encoder:
+def load_encoder(path: str | os.PathLike[str], design: str = 'auto', cameras: Sequence[str] = CAMERAS) -> Encoder:
     """Load a checkpoint into an encoder of its own design and dimensions, in eval mode.
 
     Args:
         path: what the training code saved, see `read_state_dict`, or a packed checkpoint.
         design: 'auto' takes what the checkpoint is; otherwise the design that it must be.
+        cameras: see `read_dimensions`.
 
     Raises:
         CheckpointError: when it cannot be read, is of the other design, or does not fit key by key.
     """
-    return encoder_of(read_state_dict(path, list(_TELLTALE.values())), str(path), design)
+    return encoder_of(read_state_dict(path, _JOINTS), str(path), design, cameras)
 
 
-def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto') -> Encoder:
+def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', cameras: Sequence[str] = CAMERAS) -> Encoder:
     """The encoder of a state dict; see `load_encoder`. `source` names the file in errors."""
-    dimensions = read_dimensions(state, source)
+    dimensions = read_dimensions(state, source, cameras)
     check_design(dimensions, design, source)
     for name, tensor in state.items():
         if not tensor.is_floating_point() and not name.endswith('num_batches_tracked'):
@@ -96,6 +134,27 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto') -
     except RuntimeError as error:
         raise CheckpointError(f'checkpoint: {source} does not fit the {dimensions.design} design: {error}') from error
     return encoder.eval()
+
+
+def check_fits(encoder: Encoder, spec: ObservationSpec, source: str) -> None:
+    """Raises CheckpointError when an encoder takes other joints or cameras than the spec names."""
+    if encoder.joint_dim != len(spec.joint_names):
+        raise CheckpointError(
+            f'checkpoint: {source} was trained with {encoder.joint_dim} joints, but joint_names lists '
+            f'{len(spec.joint_names)}: {list(spec.joint_names)}; list the joints of the training data, in its order'
+        )
+    fix = 'name the cameras of the training data, in its channel order'
+    if isinstance(encoder, ThreeStreamEncoder):
+        if set(encoder.cameras) != set(spec.cameras):
+            raise CheckpointError(
+                f'checkpoint: {source} has encoders for {", ".join(encoder.cameras)}, but cameras lists '
+                f'{", ".join(spec.cameras)}; {fix}'
+            )
+    elif encoder.camera_count != len(spec.cameras):
+        raise CheckpointError(
+            f'checkpoint: {source} takes images of {3 * encoder.camera_count} channels, from {encoder.camera_count} '
+            f'camera(s), but cameras lists {len(spec.cameras)}, which make {spec.channels}: {", ".join(spec.cameras)}; {fix}'
+        )
 
 
 def check_design(dimensions: Dimensions, design: str, source: str) -> None:

@@ -1,12 +1,13 @@
 """The two encoder designs, with the key names of the training code's checkpoints.
 
-`ImageJointEncoder` is the optimised design, one ResNet18 over nine channels; `ThreeStreamEncoder` the original, one
+`ImageJointEncoder` is the optimised design, one ResNet18 over the stacked images; `ThreeStreamEncoder` the original, one
 ResNet18 a camera. Both take float32 images in the range that training used (0 to 1 by default) and share one interface.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.model._torchvision import import_torchvision
 from fused_encoder_ros.model.state_dict import read_state_dict
+from fused_encoder_ros.spec import CAMERAS
 
 models = import_torchvision().models
 
 CONV1_INITS = ('copy', 'scaled')
+
+STREAM_SUFFIX = '_encoder'
+"""Of the members of `ThreeStreamEncoder`: the training code has `left_wrist_encoder` and so on."""
 
 _JOINT_HIDDEN = 128
 _FUSION_HIDDEN = 512
@@ -76,13 +81,15 @@ class ResNet18Encoder(nn.Module):
 
 
 class ImageJointEncoder(nn.Module):
-    """One ResNet18 over the three images stacked to nine channels (left 0-2, right 3-5, global 6-8).
+    """One ResNet18 over the images of all cameras, stacked to three channels a camera (of the usual three: left 0-2, right
+    3-5, global 6-8).
 
     Args:
         joint_dim: number of joints J.
         image_feature_dim: width of the image feature, and of the joint feature.
         fusion_dim: width of the fused feature.
         pretrained, conv1_init: see `ResNet18Encoder`.
+        camera_count: number of cameras N.
     """
 
     def __init__(
@@ -92,31 +99,39 @@ class ImageJointEncoder(nn.Module):
         fusion_dim: int = 256,
         pretrained: str | os.PathLike[str] | None = None,
         conv1_init: str = 'copy',
+        camera_count: int = len(CAMERAS),
     ) -> None:
         super().__init__()
         self.joint_dim = joint_dim
         self.fusion_dim = fusion_dim
-        self.image_encoder = ResNet18Encoder(image_feature_dim, pretrained, 9, conv1_init)
+        self.camera_count = camera_count
+        self.image_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3 * camera_count, conv1_init)
         self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
         self.fusion_fc = _fusion(2 * image_feature_dim, fusion_dim)
 
-    def forward(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
-        """Images float32 [B,3,S,S] and joints float32 [B,J] to float32 [B,fusion_dim]."""
-        return self.stacked(torch.cat([left_img, right_img, global_img], dim=1), joint)
+    def forward(self, *images_and_joint: Tensor) -> Tensor:
+        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
+        *images, joint = images_and_joint
+        return self.stacked(torch.cat(images, dim=1), joint)
 
     def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
-        """The same, of images already stacked to float32 [B,9,S,S]."""
-        return self.fusion_fc(torch.cat([self.image_encoder(images), self.joint_fc(joint)], dim=1))
+        """The same, of images already stacked to float32 [B,3*N,S,S]."""
+        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
+
+    def image_features(self, images: Tensor) -> list[Tensor]:
+        """The image feature float32 [B,image_feature_dim] of stacked images, as the only element."""
+        return [self.image_encoder(images)]
 
 
 class ThreeStreamEncoder(nn.Module):
-    """The original design: a ResNet18 for each camera.
+    """The original design: a ResNet18 for each camera, of which the training code has three.
 
     Args:
         joint_dim: number of joints J.
         image_feature_dim: width of each camera's feature, and of the joint feature.
         fusion_dim: width of the fused feature.
         pretrained: see `ResNet18Encoder`.
+        cameras: names, in the order in which the features are joined; the ResNet18 of `x` is the member `x_encoder`.
     """
 
     def __init__(
@@ -125,29 +140,34 @@ class ThreeStreamEncoder(nn.Module):
         image_feature_dim: int = 128,
         fusion_dim: int = 256,
         pretrained: str | os.PathLike[str] | None = None,
+        cameras: Sequence[str] = CAMERAS,
     ) -> None:
         super().__init__()
         self.joint_dim = joint_dim
         self.fusion_dim = fusion_dim
-        self.left_wrist_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
-        self.right_wrist_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
-        self.global_encoder = ResNet18Encoder(image_feature_dim, pretrained, 3)
+        self.cameras = tuple(cameras)
+        for camera in self.cameras:
+            self.add_module(camera + STREAM_SUFFIX, ResNet18Encoder(image_feature_dim, pretrained, 3))
         self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
-        self.fusion_fc = _fusion(4 * image_feature_dim, fusion_dim)
+        self.fusion_fc = _fusion((len(self.cameras) + 1) * image_feature_dim, fusion_dim)
 
-    def forward(self, left_img: Tensor, right_img: Tensor, global_img: Tensor, joint: Tensor) -> Tensor:
-        """Images float32 [B,3,S,S] and joints float32 [B,J] to float32 [B,fusion_dim]."""
-        features = [
-            self.left_wrist_encoder(left_img),
-            self.right_wrist_encoder(right_img),
-            self.global_encoder(global_img),
-            self.joint_fc(joint),
-        ]
-        return self.fusion_fc(torch.cat(features, dim=1))
+    @property
+    def streams(self) -> list[ResNet18Encoder]:
+        """The encoder of each camera."""
+        return [getattr(self, camera + STREAM_SUFFIX) for camera in self.cameras]
+
+    def forward(self, *images_and_joint: Tensor) -> Tensor:
+        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
+        *images, joint = images_and_joint
+        return self.stacked(torch.cat(images, dim=1), joint)
 
     def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
-        """The same, of images stacked to float32 [B,9,S,S]."""
-        return self(*images.split(3, dim=1), joint)
+        """The same, of images stacked to float32 [B,3*N,S,S]."""
+        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
+
+    def image_features(self, images: Tensor) -> list[Tensor]:
+        """The feature of each camera, float32 [B,image_feature_dim], of stacked images."""
+        return [stream(image) for stream, image in zip(self.streams, images.split(3, dim=1))]
 
 
 Encoder = ImageJointEncoder | ThreeStreamEncoder
@@ -172,7 +192,7 @@ def _resnet18_weights(source: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict of a local file, or of torchvision's weights enum."""
     path = Path(source)
     if path.is_file():
-        return read_state_dict(path, ['conv1.weight'])
+        return read_state_dict(path, 'conv1.weight')
     entries = list(models.ResNet18_Weights.__members__)
     if str(source) in entries:
         return dict(models.ResNet18_Weights[str(source)].get_state_dict(progress=False, check_hash=True))

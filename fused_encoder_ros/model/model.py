@@ -13,11 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import CheckpointError, EngineError
-from fused_encoder_ros.model.checkpoint import Dimensions, check_design, content_hash, load_encoder, random_encoder
+from fused_encoder_ros.model.checkpoint import (
+    Dimensions,
+    check_design,
+    check_fits,
+    content_hash,
+    load_encoder,
+    random_encoder,
+)
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, Choice, choose_engine, device_for
-from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, check_joint_count, read_packed
-from fused_encoder_ros.options import SINGLE, ModelOptions
+from fused_encoder_ros.model.options import SINGLE, ModelOptions
+from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint, read_packed
 from fused_encoder_ros.spec import ObservationSpec
 
 
@@ -82,7 +89,7 @@ class Model:
         return []
 
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images uint8 [B,S,S,9] and joints float32 [B,J] to features float32 [B,D].
+        """Images uint8 [B,S,S,3*cameras] and joints float32 [B,J] to features float32 [B,D].
 
         A set whose joints are not finite gives NaN.
 
@@ -151,10 +158,10 @@ def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
 def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
     device = device_for(options.engine, options.device)
     packed = read_packed(options.checkpoint) if options.checkpoint else None
-    encoder = _encoder(options, packed, len(spec.joint_names))
+    encoder = _encoder(options, packed, spec)
     if packed is not None and packed.spec != spec:
         raise CheckpointError(f'checkpoint: {options.checkpoint} must be fed by its own observation spec, not by another')
-    check_joint_count(encoder, spec, options.checkpoint)
+    check_fits(encoder, spec, options.checkpoint)
     start = time.perf_counter()
     torch.set_num_threads(options.threads)
     choice = choose_engine(encoder, spec, device, options.engine, options.precision, options.threads)
@@ -170,15 +177,15 @@ def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
     )
 
 
-def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, joint_dim: int) -> Encoder:
+def _encoder(options: ModelOptions, packed: PackedCheckpoint | None, spec: ObservationSpec) -> Encoder:
     if packed is not None:
         check_design(packed.dimensions, options.design, options.checkpoint)
         return packed.encoder
     if options.checkpoint:
-        return load_encoder(options.checkpoint, options.design)
+        return load_encoder(options.checkpoint, options.design, spec.cameras)
     design = SINGLE if options.design == 'auto' else options.design
     width = 256 if design == SINGLE else 128
-    return random_encoder(Dimensions(design, joint_dim, width, 256), options.seed)
+    return random_encoder(Dimensions(design, len(spec.joint_names), width, 256, len(spec.cameras), spec.cameras), options.seed)
 
 
 def _check_golden(packed: PackedCheckpoint, choice: Choice, path: str) -> None:

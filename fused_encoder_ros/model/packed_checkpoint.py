@@ -2,7 +2,7 @@
 
 A .safetensors file. Its tensors are the encoder's state dict under its own names, and the golden pair under `golden.`. Its
 metadata holds one entry, `fused_encoder_ros`, with JSON: the observation spec, the design and dimensions, the hash of the
-weights and one of everything.
+weights and the hash of the whole content.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from torch import Tensor
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.model.checkpoint import Dimensions, dimensions_of, encoder_of, hash_tensors
+from fused_encoder_ros.model.checkpoint import Dimensions, check_fits, dimensions_of, encoder_of, hash_tensors
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import Engine, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.state_dict import SAFETENSORS_SUFFIX, checked_path, read_metadata, read_safetensors
+from fused_encoder_ros.model.packed_spec import FORMAT, METADATA_KEY, SAFETENSORS_SUFFIX, about_in, checked_path, spec_in
+from fused_encoder_ros.model.state_dict import read_safetensors
 from fused_encoder_ros.spec import ObservationSpec
 
-_METADATA_KEY = 'fused_encoder_ros'
-_FORMAT = 1
 _GOLDEN = 'golden.'
 _CPU = torch.device('cpu')
 
@@ -40,7 +39,7 @@ class Golden:
     """A fixed observation and the feature that the encoder gave for it when it was packed, on the engine `eager`.
 
     Attributes:
-        images: uint8 [1,S,S,9], in the spec's camera order.
+        images: uint8 [1,S,S,3*cameras], in the spec's camera order.
         joint_positions: float64 [1,J], before standardising.
         feature: float32 [1,D].
     """
@@ -82,14 +81,14 @@ def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:
     """Write an encoder and its spec as a packed checkpoint.
 
     Raises:
-        CheckpointError: when the encoder takes another number of joints than the spec names, or gives NaN.
+        CheckpointError: when the encoder takes other joints or cameras than the spec names, or gives NaN.
         ConfigError: when the package safetensors is not installed.
     """
     try:
         from safetensors.torch import save
     except ImportError as error:
         raise ConfigError('packing needs the package safetensors: pip install safetensors') from error
-    check_joint_count(encoder, spec, 'the checkpoint')
+    check_fits(encoder, spec, 'the checkpoint')
     golden = _make_golden(encoder, spec)
     tensors = {
         **encoder.state_dict(),
@@ -98,28 +97,15 @@ def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:
         f'{_GOLDEN}feature': torch.from_numpy(golden.feature),
     }
     about: dict[str, Any] = {
-        'format': _FORMAT,
+        'format': FORMAT,
         'version': __version__,
         'spec': spec.to_dict(),
         'dimensions': asdict(dimensions_of(encoder)),
         'model_hash': hash_tensors(encoder.state_dict()),
     }
     about['content_hash'] = _content_hash(tensors, about)
-    contents = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {_METADATA_KEY: json.dumps(about)})
+    contents = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA_KEY: json.dumps(about)})
     path.write_bytes(contents)
-
-
-def read_spec(path: str | os.PathLike[str]) -> ObservationSpec | None:
-    """The spec of a packed checkpoint, without reading its weights; None for any other file.
-
-    Raises:
-        CheckpointError: when the file is missing or damaged.
-    """
-    path = checked_path(path)
-    if path.suffix != SAFETENSORS_SUFFIX:
-        return None
-    about = _about(path, read_metadata(path))
-    return None if about is None else _spec(path, about)
 
 
 def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
@@ -132,12 +118,15 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
     if path.suffix != SAFETENSORS_SUFFIX:
         return None
     tensors, metadata = read_safetensors(path)
-    about = _about(path, metadata)
+    about = about_in(path, metadata)
     if about is None:
         return None
     if about.pop('content_hash', None) != (content_hash := _content_hash(tensors, about)):
         raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not fit; pack it again')
-    encoder = encoder_of({name: t for name, t in tensors.items() if not name.startswith(_GOLDEN)}, str(path))
+    spec = spec_in(path, about)
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GOLDEN)}
+    encoder = encoder_of(state, str(path), cameras=spec.cameras)
+    check_fits(encoder, spec, str(path))
     golden = Golden(
         images=tensors[f'{_GOLDEN}images'].numpy(),
         joint_positions=tensors[f'{_GOLDEN}joint_positions'].numpy(),
@@ -145,22 +134,13 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
     )
     return PackedCheckpoint(
         encoder=encoder,
-        spec=_spec(path, about),
+        spec=spec,
         dimensions=dimensions_of(encoder),
         golden=golden,
         model_hash=about['model_hash'],
         content_hash=content_hash,
         version=about['version'],
     )
-
-
-def check_joint_count(encoder: Encoder, spec: ObservationSpec, source: str) -> None:
-    """Raises CheckpointError when an encoder takes another number of joints than the spec names."""
-    if encoder.joint_dim != len(spec.joint_names):
-        raise CheckpointError(
-            f'checkpoint: {source} was trained with {encoder.joint_dim} joints, but joint_names lists '
-            f'{len(spec.joint_names)}: {list(spec.joint_names)}; list the joints of the training data, in its order'
-        )
 
 
 def _make_golden(encoder: Encoder, spec: ObservationSpec) -> Golden:
@@ -176,28 +156,6 @@ def _make_golden(encoder: Encoder, spec: ObservationSpec) -> Golden:
     if not np.isfinite(feature).all():
         raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')
     return Golden(images, positions, feature)
-
-
-def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    if _METADATA_KEY not in metadata:
-        return None
-    try:
-        about: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-        if about['format'] > _FORMAT:
-            raise CheckpointError(
-                f'checkpoint: {path} is of format {about["format"]}, written by version {about["version"]}; this is '
-                f'{__version__}: update this package, or pack the checkpoint with this version'
-            )
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f'checkpoint: {path} has unreadable metadata ({error}); pack it again') from error
-    return about
-
-
-def _spec(path: Path, about: Mapping[str, Any]) -> ObservationSpec:
-    try:
-        return ObservationSpec.from_dict(about['spec'])
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f'checkpoint: {path} holds an unusable observation spec: {error}; pack it again') from error
 
 
 def _content_hash(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from fused_encoder_ros.errors import CheckpointError
-
-SAFETENSORS_SUFFIX = '.safetensors'
+from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX, checked_path, damaged, first_line
 
 # What wrappers and enclosing modules put before the encoder's own names.
 _PREFIX = r'((?:(?:module|_orig_mod|model|obs_encoder|encoder)\.)*)'
@@ -27,8 +26,8 @@ _TARGET = re.compile(r'(^|\.)target_|_target($|\.)|(^|\.)target($|\.)')
 _MAX_DEPTH = 8
 
 
-def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> dict[str, Tensor]:
-    """The state dict in a file that has one of the keys `telltales`.
+def read_state_dict(path: str | os.PathLike[str], telltale: str) -> dict[str, Tensor]:
+    """The state dict in a file that has the key `telltale`.
 
     It may lie in nested dictionaries, and its names may begin with `module.`, `_orig_mod.`, `model.`, `obs_encoder.` or
     `encoder.`, which are stripped. A target network's copy counts only where there is no other.
@@ -38,25 +37,16 @@ def read_state_dict(path: str | os.PathLike[str], telltales: Sequence[str]) -> d
     """
     path = checked_path(path)
     content = read_safetensors(path)[0] if path.suffix == SAFETENSORS_SUFFIX else _read_torch(path)
-    found = list(_find(content, telltales))
+    found = list(_find(content, telltale))
     own = [(where, state) for where, state in found if not _TARGET.search(where)] or found
     if not own:
         raise CheckpointError(
-            f'checkpoint: {path} is of neither design: it has no {" and no ".join(telltales)} (its keys begin: '
-            f'{", ".join(_first_keys(content))})'
+            f'checkpoint: {path} is of neither design: it has no {telltale} (its keys begin: {", ".join(_first_keys(content))})'
         )
     if len(own) > 1:
         names = ', '.join(sorted(where for where, _ in own))
         raise CheckpointError(f'checkpoint: {path} holds {len(own)} encoders: {names}; save the right one alone')
     return own[0][1]
-
-
-def checked_path(path: str | os.PathLike[str]) -> Path:
-    """The path with `~` resolved. Raises CheckpointError when it is no file."""
-    path = Path(os.path.expanduser(path))  # which leaves the name of an unknown user alone
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth or .safetensors')
-    return path
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -70,17 +60,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safetensors.safe_open(path, 'pt') as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, error) from error
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a .safetensors file, without its tensors. Raises as `read_safetensors` does."""
-    safetensors = _import_safetensors(path)
-    try:
-        with safetensors.safe_open(path, 'pt') as file:
-            return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _import_safetensors(path: Path) -> Any:
@@ -98,10 +78,10 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'checkpoint: {path} is refused: it is damaged, or it holds more than tensors and would run code when loaded. '
-            f'Save it again with torch.save(encoder.state_dict(), ...). ({_first_line(error)})'
+            f'Save it again with torch.save(encoder.state_dict(), ...). ({first_line(error)})'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, AssertionError, TypeError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
             f'checkpoint: {path} holds a {type(content).__name__} that is not a state dict of tensors; '
@@ -110,27 +90,17 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _find(content: Any, telltales: Sequence[str], where: str = '', depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _find(content: Any, telltale: str, where: str = '', depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
     if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
         return
-    pattern = re.compile(_PREFIX + '(?:' + '|'.join(map(re.escape, telltales)) + ')')
+    pattern = re.compile(_PREFIX + re.escape(telltale))
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     for prefix in dict.fromkeys(match[1] for name in tensors if (match := pattern.fullmatch(name))):
         state = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         yield f'{where}{prefix}'.rstrip('.') or 'its top level', state
     for name, value in content.items():
-        yield from _find(value, telltales, f'{where}{name}.', depth + 1)
+        yield from _find(value, telltale, f'{where}{name}.', depth + 1)
 
 
 def _first_keys(content: Mapping[str, Any]) -> list[str]:
     return [str(key) for key in sorted(content, key=str)[:3]]
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({_first_line(error)})'
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split('\n')[0][:200]

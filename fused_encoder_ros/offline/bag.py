@@ -17,7 +17,7 @@ from rosbags.typesys.store import Typestore
 from fused_encoder_ros.errors import BagError, OutputError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic, expected_kind
+from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic, expected_kind
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 

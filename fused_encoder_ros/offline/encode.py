@@ -19,7 +19,6 @@ from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Reason
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, STAMPED_TOPIC, TYPES, OutputMessages
-from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.settings import NODE_NAME, Settings
 
 Progress = Callable[[int, int], None]
@@ -70,7 +69,7 @@ class BagEncoder:
     """
 
     def __init__(self, settings: Settings, model: Model, batch_size: int = 1) -> None:
-        self.pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
+        self.pipeline = settings.pipeline()
         self.drops: dict[str, int] = {}
         self.details: dict[str, str] = {}
         self._model = model
@@ -141,7 +140,7 @@ def encode_bag(
         files = stack.enter_context(completed(outputs, force))
         with ExitStack() as writers:
             metadata = _metadata(path, settings, model, batch_size)
-            schema = parquet_schema(model.feature_dim, len(settings.spec.joint_names), metadata)
+            schema = parquet_schema(model.feature_dim, settings.spec, metadata)
             parquet = ParquetSink(files['parquet'], schema)
             writers.callback(parquet.close)
             sinks: list[ParquetSink | _FeatureBagSink] = [parquet]

@@ -11,22 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fused_encoder_ros.pipeline.data import JOINTS, Feature
-from fused_encoder_ros.spec import CAMERAS
+from fused_encoder_ros.spec import ObservationSpec
 
 _ROWS_PER_GROUP = 4096
 
-SHORT_NAMES = {'left_wrist': 'left', 'right_wrist': 'right', 'global': 'global', JOINTS: 'joints'}
-"""Names of the sources in columns."""
 
-
-def parquet_schema(feature_dim: int, joint_dim: int, metadata: Mapping[str, Any]) -> pa.Schema:
+def parquet_schema(feature_dim: int, spec: ObservationSpec, metadata: Mapping[str, Any]) -> pa.Schema:
     """Columns of a feature file; `metadata` goes into the file as JSON by key."""
     fields = [
         pa.field('stamp_ns', pa.int64()),
         pa.field('feature', pa.list_(pa.float32(), feature_dim)),
-        *(pa.field(f'{SHORT_NAMES[camera]}_stamp_ns', pa.int64()) for camera in CAMERAS),
-        pa.field('joints', pa.list_(pa.float64(), joint_dim)),
-        *(pa.field(f'{SHORT_NAMES[source]}_skew_ms', pa.float64()) for source in (*CAMERAS, JOINTS)),
+        *(pa.field(f'{camera}_stamp_ns', pa.int64()) for camera in spec.cameras),
+        pa.field('joints', pa.list_(pa.float64(), len(spec.joint_names))),
+        *(pa.field(f'{source}_skew_ms', pa.float64()) for source in (*spec.cameras, JOINTS)),
     ]
     return pa.schema(fields, {f'fused_encoder.{key}': json.dumps(value) for key, value in metadata.items()})
 
@@ -34,8 +31,8 @@ def parquet_schema(feature_dim: int, joint_dim: int, metadata: Mapping[str, Any]
 class ParquetSink:
     """Writes features to one Parquet file, a row group at a time.
 
-    Columns: `stamp_ns`; `feature` float32 [D]; `left_stamp_ns`, `right_stamp_ns`, `global_stamp_ns`; `joints` float64 [J],
-    positions at `stamp_ns` before standardising; `left_skew_ms`, `right_skew_ms`, `global_skew_ms`, `joints_skew_ms`.
+    Columns: `stamp_ns`; `feature` float32 [D]; `<camera>_stamp_ns` for each camera; `joints` float64 [J], positions at
+    `stamp_ns` before standardising; `<source>_skew_ms` for each camera and `joint_states`.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -46,14 +43,13 @@ class ParquetSink:
     def write(self, feature: Feature) -> None:
         """Append a feature."""
         observation = feature.observation
-        skews = observation.skew_ns
         self._rows.append(
             {
                 'stamp_ns': feature.stamp_ns,
                 'feature': feature.values,
                 'joints': observation.joint_positions,
-                **{f'{SHORT_NAMES[camera]}_stamp_ns': observation.stamps_ns[camera] for camera in CAMERAS},
-                **{f'{SHORT_NAMES[source]}_skew_ms': skews[source] / 1e6 for source in (*CAMERAS, JOINTS)},
+                **{f'{source}_stamp_ns': stamp_ns for source, stamp_ns in observation.stamps_ns.items()},
+                **{f'{source}_skew_ms': skew_ns / 1e6 for source, skew_ns in observation.skew_ns.items()},
             }
         )
         if len(self._rows) == _ROWS_PER_GROUP:

@@ -11,15 +11,15 @@ from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.offline.bag import BagWriter
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.settings.topics import IMAGE, JOINT_STATE
 from fused_encoder_ros.synthetic import Event, Rig
-from fused_encoder_ros.topics import IMAGE, JOINT_STATE
 
 START_NS = 1_700_000_000_000_000_000
 """Stamps of a written bag count from here, so that the same rig writes the same bag."""
 
 
 def write_rig_bag(path: Path, rig: Rig, duration_s: float, storage: str = 'mcap', force: bool = False) -> int:
-    """Write a rosbag2 with the rig's four topics; returns the number of messages.
+    """Write a rosbag2 with the topics of the rig; returns the number of messages.
 
     Raises:
         OutputError: when the bag exists and `force` is not set, or cannot be written.

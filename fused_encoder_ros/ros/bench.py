@@ -25,10 +25,10 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import String
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
 from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.outputs import SETS_TOPIC, STAGES
 from fused_encoder_ros.settings import NODE_NAME
+from fused_encoder_ros.settings.dds import keep_to_this_host
 
 _TICK_S = 1 / os.sysconf('SC_CLK_TCK')
 _START_LIMIT_S = 60.0
@@ -36,7 +36,12 @@ _WRITE_EACH = 30
 
 
 def run(
-    rounds: int, duration_s: float, joint_rates_hz: Sequence[float], engine: str, progress: Callable[[str], None]
+    rounds: int,
+    duration_s: float,
+    joint_rates_hz: Sequence[float],
+    engine: str,
+    cameras: Sequence[str],
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure rounds of every joint rate, interleaved; figures are medians over the rounds."""
     keep_to_this_host()
@@ -44,10 +49,10 @@ def run(
     for number in range(rounds):
         for rate, done in runs.items():
             progress(f'round {number + 1} of {rounds}, joints at {rate:g} Hz')
-            done.append(_measure(duration_s, rate, engine))
+            done.append(_measure(duration_s, rate, engine, cameras))
     return {
         'benchmark': 'node',
-        'load': '3 cameras 640x480 rgb8 at 30 Hz and the joints, from a synthetic robot on the same machine',
+        'load': f'{len(cameras)} cameras 640x480 rgb8 at 30 Hz and the joints, from a synthetic robot on the same machine',
         'machine': describe_machine(),
         'by_joint_rate_hz': {f'{rate:g}': {**_median(done), 'runs': done} for rate, done in runs.items()},
     }
@@ -69,12 +74,14 @@ def as_text(result: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def _measure(duration_s: float, joint_rate_hz: float, engine: str) -> dict[str, Any]:
+def _measure(duration_s: float, joint_rate_hz: float, engine: str, cameras: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        account = Path(folder) / 'cpu.json'
-        node = subprocess.Popen([sys.executable, '-m', __spec__.name, str(account), *_parameters(engine=engine)])
-        rig_parameters = _parameters(duration_s=duration_s, joint_rate_hz=joint_rate_hz, wait_for_listeners_s=_START_LIMIT_S)
-        rig = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.rig', *rig_parameters])
+        account, named = Path(folder) / 'cpu.json', f'[{", ".join(cameras)}]'
+        node = subprocess.Popen(
+            [sys.executable, '-m', __spec__.name, str(account), *_parameters(engine=engine, cameras=named)]
+        )
+        load = {'duration_s': duration_s, 'joint_rate_hz': joint_rate_hz, 'wait_for_listeners_s': _START_LIMIT_S}
+        rig = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.rig', *_parameters(**load, cameras=named)])
         try:
             reports = _listen_while(rig)
         finally:

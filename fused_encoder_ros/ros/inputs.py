@@ -18,7 +18,7 @@ from fused_encoder_ros.ros.distributions import on_message_lost
 from fused_encoder_ros.ros.filters import SimpleFilter, Subscriber
 from fused_encoder_ros.ros.monitor import InputMonitor
 from fused_encoder_ros.settings import Settings
-from fused_encoder_ros.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, expected_kind
+from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, expected_kind
 
 _LOST_REMEDY = (
     'it is best effort. Images need shared memory that holds them, on the publisher too (config/fastdds_large_images.xml, '

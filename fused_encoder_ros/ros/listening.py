@@ -16,7 +16,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros.inputs import Input
 from fused_encoder_ros.settings import Settings
-from fused_encoder_ros.topics import Topic, expected_kind
+from fused_encoder_ros.settings.topics import Topic, expected_kind
 
 _DISCOVERY_S = 4.0
 """A graph is known after a second or two, longer on a busy machine."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -10,8 +11,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.settings import OF_EVERY_NODE, PARAMETERS, SPEC_PARAMETERS, Parameter, Settings
+from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.settings import DERIVED_PARAMETERS, OF_EVERY_NODE, Parameter, Settings, cameras_of, parameters
+from fused_encoder_ros.spec import CAMERAS
 
 
 class NodeParameters:
@@ -27,12 +29,16 @@ class NodeParameters:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._table: dict[str, Parameter] = {}
         self._refused: dict[str, ConfigError] = {}
         # What the user has said; the rest of the observation spec may come from the checkpoint.
         self._stated = set(node._parameter_overrides)
         self.on_live: Callable[[Mapping[str, Any]], None] | None = None
-        for parameter in PARAMETERS:
-            self._declare(parameter)
+        overrides = {name: override.value for name, override in node._parameter_overrides.items()}
+        try:
+            self._declare_all(cameras_of(overrides))
+        except (ConfigError, CheckpointError):  # told when the node is configured
+            self._declare_all(CAMERAS)
         node.add_on_set_parameters_callback(self._on_set)
 
     def settings(self) -> Settings:
@@ -43,7 +49,7 @@ class NodeParameters:
         """
         for error in self._refused.values():
             raise error
-        names = [p.name for p in PARAMETERS if p.name not in SPEC_PARAMETERS or p.name in self._stated]
+        names = [name for name in self._table if name not in DERIVED_PARAMETERS or name in self._stated]
         values = {name: self._node.get_parameter(name).value for name in names}
         # A misspelled name must not leave a default in place unseen.
         strays = [name for name in self._node._parameter_overrides if name.split('.')[0] not in OF_EVERY_NODE]
@@ -52,12 +58,24 @@ class NodeParameters:
         return settings
 
     def _show(self, settings: Settings) -> None:
-        """Let the parameters say what the checkpoint brought."""
+        """Let the parameters say what the checkpoint brought, and what follows from it."""
         stated = set(self._stated)
-        fields = settings.spec.to_dict()
-        shown = [RosParameter(name, value=fields[name] or []) for name in SPEC_PARAMETERS if name not in stated]
+        values = {**settings.spec.to_dict(), 'anchor': settings.sync.anchor}
+        shown = [RosParameter(name, value=values[name] or []) for name in DERIVED_PARAMETERS if name not in stated]
         self._node.set_parameters(shown)
         self._stated = stated
+
+    def _declare_all(self, cameras: Sequence[str]) -> None:
+        """Declare the parameters of a node with these cameras; topics of cameras that are gone go too."""
+        stated = set(self._stated)
+        table = {parameter.name: parameter for parameter in parameters(cameras)}
+        for name in self._table.keys() - table.keys():
+            self._node.undeclare_parameter(name)
+            self._refused.pop(name, None)
+        for name in table.keys() - self._table.keys():
+            self._declare(table[name])
+        self._table = table
+        self._stated = stated & table.keys() | stated & self._node._parameter_overrides.keys()
 
     def _declare(self, parameter: Parameter) -> None:
         default: Any = parameter.default
@@ -73,23 +91,31 @@ class NodeParameters:
         except ParameterException as error:
             self._refused[parameter.name] = ConfigError(f'{parameter.name}: {error}')
 
-    def _on_set(self, parameters: list[RosParameter]) -> SetParametersResult:
-        table = {p.name: p for p in PARAMETERS}
-        ours = [p for p in parameters if p.name in table]
+    def _on_set(self, changed: list[RosParameter]) -> SetParametersResult:
+        ours = {parameter.name: parameter.value for parameter in changed if parameter.name in self._table}
         try:
             if self.on_live is None:
-                for parameter in ours:
-                    table[parameter.name].check(parameter.value)
-            elif fixed := [parameter.name for parameter in ours if not table[parameter.name].live]:
+                for name, value in ours.items():
+                    self._table[name].check(value)
+                if ours.keys() & {'cameras', 'checkpoint'}:
+                    self._follow_cameras(ours)
+            elif fixed := [name for name in ours if not self._table[name].live]:
                 raise ConfigError(f'{fixed[0]} is read at configure: run cleanup, set it, then configure and activate')
             elif ours:
-                self.on_live({parameter.name: parameter.value for parameter in ours})
+                self.on_live(ours)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        for parameter in ours:
-            self._refused.pop(parameter.name, None)
-            self._stated.add(parameter.name)
+        for name in ours:
+            self._refused.pop(name, None)
+            self._stated.add(name)
         return SetParametersResult(successful=True)
+
+    def _follow_cameras(self, changed: Mapping[str, Any]) -> None:
+        """Declare the topics of the cameras that changed parameters ask for, so that they can be set next."""
+        names = self._stated & {'cameras', 'checkpoint'}
+        values = {name: self._node.get_parameter(name).value for name in names} | dict(changed)
+        with suppress(CheckpointError):  # told when the node is configured
+            self._declare_all(cameras_of(values))
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

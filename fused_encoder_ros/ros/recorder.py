@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from std_msgs.msg import String
 from fused_encoder_ros.pipeline.data import stamp_to_ns
 from fused_encoder_ros.pipeline.outputs import OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
 from fused_encoder_ros.settings import NODE_NAME
-from fused_encoder_ros.spec import CAMERAS
 
 _START_LIMIT_S = 30.0
 
@@ -42,15 +42,14 @@ class Recording:
         self.features[stamp_to_ns(message.header.stamp)] = np.frombuffer(message.data, '<f4')
 
     def add_montage(self, message: Any) -> None:
-        """Take a picture of an observation, as images uint8 [S,S,9]."""
-        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, len(CAMERAS), -1, 3)
-        self.montages[stamp_to_ns(message.header.stamp)] = pixels.transpose(0, 2, 1, 3).reshape(
-            message.height, -1, 3 * len(CAMERAS)
-        )
+        """Take a picture of an observation, as images uint8 [S,S,3*cameras]."""
+        size = message.height
+        pixels = np.frombuffer(message.data, np.uint8).reshape(size, -1, size, 3)
+        self.montages[stamp_to_ns(message.header.stamp)] = pixels.transpose(0, 2, 1, 3).reshape(size, size, -1)
 
 
-def record_demo(duration_s: float) -> Recording:
-    """Run the node and, for so many seconds, the synthetic robot, as two processes; returns what the node published."""
+def record_demo(duration_s: float, cameras: Sequence[str]) -> Recording:
+    """Run the node and, for so many seconds, a synthetic robot with these cameras, as two processes."""
     recording = Recording()
     rclpy.init()
     recorder = rclpy.create_node('demo_recorder')
@@ -59,11 +58,10 @@ def record_demo(duration_s: float) -> Recording:
     recorder.create_subscription(Image, f'/{NODE_NAME}/{OBSERVATION_TOPIC}', recording.add_montage, 100)
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
-    node = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.main'])
-    wait = f'wait_for_listeners_s:={_START_LIMIT_S}'
-    rig = subprocess.Popen(
-        [sys.executable, '-m', 'fused_encoder_ros.ros.rig', '--ros-args', '-p', f'duration_s:={duration_s}', '-p', wait]
-    )
+    named = f'cameras:=[{", ".join(cameras)}]'
+    node = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.main', '--ros-args', '-p', named])
+    timing = ['-p', f'duration_s:={duration_s}', '-p', f'wait_for_listeners_s:={_START_LIMIT_S}']
+    rig = subprocess.Popen([sys.executable, '-m', 'fused_encoder_ros.ros.rig', '--ros-args', '-p', named, *timing])
     print(f'starting robot and node, which then run for {duration_s:g} s ...', flush=True)
     try:
         while rig.poll() is None and node.poll() is None:

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros.stopping import Stop, ignore_signals, init_with_stop
+from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Event, Rig
 
 
@@ -43,6 +44,7 @@ class RigNode(Node):
             joint_rate_hz=number('joint_rate_hz', 100.0),
             jitter_ms=number('jitter_ms', 0.5),
             camera_delay_ms=number('camera_delay_ms', 5.0),
+            cameras=self._cameras(),
         )
         self._duration_s = number('duration_s', 0.0)
         self._wait_s = number('wait_for_listeners_s', 0.0)
@@ -55,6 +57,11 @@ class RigNode(Node):
             camera: self.create_publisher(Image, f'{camera}/image', qos) for camera in self._rig.cameras
         }
         self._publishers_by_source[JOINTS] = self.create_publisher(JointState, JOINTS, 100)
+
+    def _cameras(self) -> tuple[str, ...]:
+        # A lone name on the command line is a string and no list.
+        value: Any = self.declare_parameter('cameras', list(CAMERAS), ParameterDescriptor(dynamic_typing=True)).value
+        return (value,) if isinstance(value, str) else tuple(value)
 
     def publish_all(self, executor: SingleThreadedExecutor, stop: Stop) -> None:
         """Publish until the duration is over (0 goes on for a year) or `stop` is set."""

@@ -26,7 +26,6 @@ from fused_encoder_ros.pipeline.outputs import (
     OutputMessages,
     describe_outcome,
 )
-from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.ros.diagnostics import Diagnostics, explain_silence
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
@@ -63,7 +62,7 @@ class Session:
         self.tally = Tally()
         self._latencies = Latencies()
         self._arrivals = ArrivalClock()
-        self.pipeline = Pipeline(settings.spec, settings.sync, settings.values['untyped_color_order'])
+        self.pipeline = settings.pipeline()
         self.pipeline.on_decoded = self._on_decoded
         self._silence = SilenceWatch(self._log)
         self._filter = ObservationFilter(self.pipeline)

@@ -34,9 +34,9 @@ from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.offline.bag import Bag, BagWriter, typestore
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings, read_parameter_file
+from fused_encoder_ros.settings.topics import JOINT_STATE
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 from fused_encoder_ros.synthetic import Event
-from fused_encoder_ros.topics import JOINT_STATE
 
 SOUND = Environment('3.11', {}, frozenset(), [])
 NAMES = RIG.message_joint_names
@@ -394,7 +394,7 @@ def test_this_python_is_sound() -> None:
     ],
 )
 def test_shared_memory_against_the_images(environment: dict[str, str], title: str) -> None:
-    found = list(judge_transport(read_transport('rmw_fastrtps_cpp', environment), 640 * 480 * 3, is_losing=True))
+    found = list(judge_transport(read_transport('rmw_fastrtps_cpp', environment), 3, 640 * 480 * 3, is_losing=True))
     assert [bool(re.search(title, finding.title)) for finding in found] == ([True] if title else [])
     assert all(finding.commands[0].endswith(f'={PROFILE}') for finding in found)
-    assert not list(judge_transport(read_transport('rmw_cyclonedds_cpp', environment), 640 * 480 * 3, is_losing=True))
+    assert not list(judge_transport(read_transport('rmw_cyclonedds_cpp', environment), 3, 640 * 480 * 3, is_losing=True))

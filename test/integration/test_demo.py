@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 
 def test_demo(tmp_path: Path) -> None:
-    command = [sys.executable, '-m', 'fused_encoder_ros.demo', '--out', str(tmp_path), '--duration', '3']
+    command = [sys.executable, '-m', 'fused_encoder_ros.cli', 'demo', '--out', str(tmp_path), '--duration', '3']
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     for word in ('anchor frames', 'sets', 'drops', 'p50', 'p99', 'transport', 'encode', 'total'):

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.settings import PARAMETERS, SPEC_PARAMETERS, Settings, read_parameter_file
+from fused_encoder_ros.settings import SPEC_PARAMETERS, Settings, parameters, read_parameter_file
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
@@ -52,7 +52,7 @@ def _with_spec() -> str:
 
 def test_parameter_file_names_every_parameter_once() -> None:
     names = sorted(_names(yaml.compose(_with_spec())))
-    assert names == sorted(f'/**.ros__parameters.{parameter.name}' for parameter in PARAMETERS)
+    assert names == sorted(f'/**.ros__parameters.{parameter.name}' for parameter in parameters())
 
 
 def test_parameter_file_leaves_the_spec_to_the_checkpoint() -> None:
@@ -64,7 +64,7 @@ def test_parameter_file_holds_the_defaults(tmp_path: Path) -> None:
     values = read_parameter_file(tmp_path / 'all.yaml')
     assert Settings.from_values(values) == Settings.from_values({})
     # ROS takes the type of a parameter from how its value is written.
-    defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
+    defaults = {parameter.name: parameter.default for parameter in parameters()}
     assert {name: type(value) for name, value in values.items()} == {name: type(defaults[name]) for name in values}
 
 

@@ -103,8 +103,8 @@ def test_live_equals_offline(desk: Desk, tmp_path: Path, robot: type[Rig], camer
     for stamp, report in sets.items():
         row = rows[stamp]
         assert report['stamps_ns'] == {
-            'left_wrist': row['left_stamp_ns'],
-            'right_wrist': row['right_stamp_ns'],
+            'left_wrist': row['left_wrist_stamp_ns'],
+            'right_wrist': row['right_wrist_stamp_ns'],
             'global': stamp,
             'joint_states': stamp,
         }

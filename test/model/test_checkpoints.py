@@ -20,7 +20,8 @@ from fused_encoder_ros.model import (
     load_encoder,
     load_model,
 )
-from fused_encoder_ros.model.packed_checkpoint import read_packed, read_spec
+from fused_encoder_ros.model.packed_checkpoint import read_packed
+from fused_encoder_ros.model.packed_spec import read_packed_spec
 from fused_encoder_ros.spec import ObservationSpec
 
 SPEC = ObservationSpec()
@@ -103,7 +104,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, legacy: bool) -> Non
     for door in doors:
         with pytest.raises(CheckpointError, match=r'evil.pth is refused.*would run code'):
             door(path)
-    for door in (*doors, read_spec, read_packed):
+    for door in (*doors, read_packed_spec, read_packed):
         with pytest.raises(CheckpointError, match=r'evil.safetensors is truncated or damaged'):
             door(disguised)
     assert not trap.exists()
@@ -129,8 +130,11 @@ def test_other_contents_are_refused(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match='of neither design'):
         load_encoder(saved({'weight': torch.zeros(3)}))
     state = torch.load(checkpoint, weights_only=True)
+    del state['image_encoder.resnet.4.0.conv1.weight']
+    with pytest.raises(CheckpointError, match=r'does not fit the single design(.|\n)*resnet.4.0.conv1.weight'):
+        load_encoder(saved(state))
     del state['image_encoder.resnet.0.weight']
-    with pytest.raises(CheckpointError, match=r'does not fit the single design(.|\n)*resnet.0.weight'):
+    with pytest.raises(CheckpointError, match='single encoder but is incomplete: .*resnet.0.weight'):
         load_encoder(saved(state))
     del state['fusion_fc.3.weight']
     with pytest.raises(CheckpointError, match='incomplete'):

@@ -19,7 +19,8 @@ from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_encoder, load_model
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.packed_checkpoint import read_packed, read_spec, write_packed
+from fused_encoder_ros.model.packed_checkpoint import read_packed, write_packed
+from fused_encoder_ros.model.packed_spec import read_packed_spec
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -62,7 +63,7 @@ def altered(packed: Path, tmp_path: Path, change: object) -> Path:
 
 def test_everything_comes_back(packed: Path) -> None:
     content = read_packed(packed)
-    assert content is not None and content.spec == SPEC == read_spec(packed)
+    assert content is not None and content.spec == SPEC == read_packed_spec(packed)
     assert all(torch.equal(t, encoder().state_dict()[name]) for name, t in content.encoder.state_dict().items())
     assert content.dimensions.fusion_dim == 48 and content.golden.feature.shape == (1, 48)
     assert packed.stat().st_mode & 0o044, 'others must be able to read it, as any file'
@@ -114,12 +115,12 @@ def test_what_was_altered_is_refused(packed: Path, tmp_path: Path) -> None:
 
 def test_newer_and_unreadable_forms_are_named(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r'is of format 9, written by version 0.1.0; .*update this package'):
-        read_spec(altered(packed, tmp_path, lambda tensors, about: about.update(format=9)))
+        read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about.update(format=9)))
     with pytest.raises(CheckpointError, match=r'unusable observation spec: .*image_size'):
-        read_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0)))
+        read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0)))
     save_file(load_file(packed), tmp_path / 'x.safetensors', {'fused_encoder_ros': '{'})
     with pytest.raises(CheckpointError, match='unreadable metadata'):
-        read_spec(tmp_path / 'x.safetensors')
+        read_packed_spec(tmp_path / 'x.safetensors')
     (tmp_path / 'x.safetensors').write_bytes(packed.read_bytes()[:10000])
     with pytest.raises(CheckpointError, match='truncated or damaged'):
         read_packed(tmp_path / 'x.safetensors')
@@ -190,7 +191,7 @@ def test_state_dicts_are_found_where_training_puts_them(tmp_path: Path, kind: ty
         assert type(loaded) is kind, name
         assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.state_dict().items()), name
     save_file({f'module.{name}': tensor for name, tensor in state.items()}, tmp_path / 'x.safetensors')
-    assert read_spec(tmp_path / 'x.safetensors') is None
+    assert read_packed_spec(tmp_path / 'x.safetensors') is None
     assert all(torch.equal(t, state[key]) for key, t in load_encoder(tmp_path / 'x.safetensors').state_dict().items())
 
 
@@ -259,4 +260,5 @@ def test_without_the_package_safetensors(packed: Path, monkeypatch: pytest.Monke
     shutil.copy(packed, tmp_path)
     monkeypatch.setitem(sys.modules, 'safetensors', None)
     with pytest.raises(CheckpointError, match='pip install safetensors'):
-        read_spec(packed)
+        read_packed(packed)
+    assert read_packed_spec(packed) == SPEC

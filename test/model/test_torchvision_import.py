@@ -33,7 +33,7 @@ def test_another_failure_is_not_hidden(tmp_path: Path) -> None:
 import sys
 sys.path.insert(0, sys.argv[1])
 try:
-    import fused_encoder_ros.model
+    import fused_encoder_ros.model.encoder
 except ImportError as error:
     print(error)
 """

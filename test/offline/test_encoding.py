@@ -68,9 +68,9 @@ def test_encode(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     columns = table.to_pydict()
     assert columns['stamp_ns'] == columns['global_stamp_ns'] == sorted(set(columns['stamp_ns']))
     assert np.array(columns['feature'], np.float32).shape == (table.num_rows, 256)
-    for side in ('left', 'right'):
-        skew = np.subtract(columns[f'{side}_stamp_ns'], columns['stamp_ns']) / 1e6
-        np.testing.assert_allclose(columns[f'{side}_skew_ms'], skew)
+    for camera in ('left_wrist', 'right_wrist'):
+        skew = np.subtract(columns[f'{camera}_stamp_ns'], columns['stamp_ns']) / 1e6
+        np.testing.assert_allclose(columns[f'{camera}_skew_ms'], skew)
         assert np.abs(skew).max() <= 20
     expected = [RIG.joint_positions(stamp - START_NS) for stamp in columns['stamp_ns']]
     np.testing.assert_allclose(columns['joints'], expected, atol=2e-4)  # 100 Hz, interpolated linearly
@@ -207,7 +207,7 @@ def test_a_bad_bag_loses_nothing_of_the_good_one(bag: Path, tmp_path: Path) -> N
     ('arguments', 'says'),
     [
         (['--topic', 'left_wrist=/nowhere'], 'no topic /nowhere for left_wrist; it has /global/image'),
-        (['--topic', 'wrist=/x'], "'wrist' is no source; use one of"),
+        (['--topic', 'wrist=/x'], 'topics.wrist: there is no camera wrist; cameras are left_wrist, right_wrist, global'),
         (['--set', 'tolerance_ms=-5'], 'tolerance_ms: -5 is too small'),
         (['--set', 'tolerance=5'], 'tolerance: there is no such parameter'),
         (['--set', 'tolerance_ms'], 'write it as NAME=VALUE'),
@@ -277,7 +277,7 @@ def test_ros1_bag_written_by_ros(tmp_path: Path) -> None:
     (summary,) = json.loads(result.stdout)
     assert summary['anchors'] == 15 and summary['sets'] == 14 and summary['drops'] == {'end_of_stream': 1}
     table = pq.read_table(tmp_path / 'wrist_cameras_ros1.parquet')
-    np.testing.assert_allclose(table['left_skew_ms'].to_pylist(), -38, atol=0.1)
+    np.testing.assert_allclose(table['left_wrist_skew_ms'].to_pylist(), -38, atol=0.1)
 
 
 def test_mcap_written_by_another_tool(tmp_path: Path) -> None:

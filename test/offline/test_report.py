@@ -28,9 +28,9 @@ from fused_encoder_ros.offline.bag import Bag, BagWriter
 from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, judge, render
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.settings.topics import IMAGE, JOINT_STATE
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Event
-from fused_encoder_ros.topics import IMAGE, JOINT_STATE
 
 DATA = Path(__file__).parent / 'data'
 

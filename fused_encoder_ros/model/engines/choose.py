@@ -15,7 +15,7 @@ from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, Engine, Features, choose_device, relative_error
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
-from fused_encoder_ros.options import ENGINES, PRECISIONS
+from fused_encoder_ros.model.options import ENGINES, PRECISIONS
 from fused_encoder_ros.spec import ObservationSpec
 
 

@@ -14,7 +14,7 @@ import torch
 from fused_encoder_ros.errors import EngineUnavailable
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines.eager import exact_float32
-from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Images, Joints
+from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Inputs
 from fused_encoder_ros.model.engines.network import Network, folded, with_convolutions_in
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -47,40 +47,32 @@ class CudaGraphEngine(FixedBatchEngine):
             if precision == 'bf16' and not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise EngineUnavailable('this GPU has no bfloat16 arithmetic')
         network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
-        self._shapes = (spec.image_size, spec.image_size, spec.channels), (encoder.joint_dim,)
         self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stream = torch.cuda.Stream(device)
-        with torch.cuda.device(device), torch.cuda.stream(self._stream):  # both as they were, also after a failed recording
-            super().__init__()
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # the weights are still on their way on that one
+        super().__init__(spec)
 
     @torch.inference_mode()
-    def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
-        image, joint = self._shapes
-        host_images = torch.zeros((batch, *image), dtype=torch.uint8, pin_memory=True)
-        host_joints = torch.zeros((batch, *joint), pin_memory=True)
+    def _build(self, inputs: Inputs) -> Callable[[], Features]:
         stream = self._stream
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(stream):
-            images, joints = host_images.to(self.device), host_joints.to(self.device)
+        with torch.cuda.device(self.device), torch.cuda.stream(stream):
+            images, joints = inputs.images.to(self.device), inputs.joints.to(self.device)
             for _ in range(_RUNS_TO_WARM_UP):
                 self._network(images, joints)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            features = self._network(images, joints)
-        host_features = torch.zeros(features.shape, pin_memory=True)
-        image_slot, joint_slot, feature_slot = host_images.numpy(), host_joints.numpy(), host_features.numpy()
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=stream):
+                features = self._network(images, joints)
+            host_features = torch.zeros(features.shape, pin_memory=True)
 
         @torch.inference_mode()
-        def run(new_images: Images, new_joints: Joints) -> Features:
-            np.copyto(image_slot, new_images)
-            np.copyto(joint_slot, new_joints)
+        def run() -> Features:
             with torch.cuda.stream(stream):
-                images.copy_(host_images, non_blocking=True)
-                joints.copy_(host_joints, non_blocking=True)
+                images.copy_(inputs.images, non_blocking=True)
+                joints.copy_(inputs.joints, non_blocking=True)
                 graph.replay()
                 host_features.copy_(features, non_blocking=True)
             stream.synchronize()
-            return feature_slot.copy()
+            return np.array(host_features.numpy())  # a copy: the next set overwrites it
 
         return run

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from fused_encoder_ros.model.encoder import Encoder
-from fused_encoder_ros.model.engines.engine import Features, Images, Joints
+from fused_encoder_ros.model.engines.engine import Engine, Features, Images, Inputs, Joints
 from fused_encoder_ros.model.engines.network import Network
 from fused_encoder_ros.spec import ObservationSpec
 
 
-class EagerEngine:
+class EagerEngine(Engine):
     """Plain torch in float32 with TF32 off: the reference that other engines are compared with."""
 
     name = 'eager'
@@ -25,11 +25,17 @@ class EagerEngine:
             exact_float32()
             encoder = copy.deepcopy(encoder)  # the original stays on the CPU, safe from a lost device
         self._network = Network(encoder, spec, torch.contiguous_format).to(device).eval()
+        self._spec = spec
+        self._inputs = Inputs(1, spec)
 
     @torch.inference_mode()
     def encode(self, images: Images, joints: Joints) -> Features:
         """See `Engine.encode`."""
-        features = self._network(torch.from_numpy(images).to(self.device), torch.from_numpy(joints).to(self.device))
+        count = len(images)
+        if count > len(self._inputs):
+            self._inputs = Inputs(count, self._spec)
+        self._inputs.fill(images, joints)
+        features = self._network(self._inputs.images[:count].to(self.device), self._inputs.joints[:count].to(self.device))
         return np.asarray(features.cpu().numpy(), np.float32)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import ConfigError, EngineUnavailable
+from fused_encoder_ros.spec import ObservationSpec
 
 Images = NDArray[np.uint8]
 Joints = NDArray[np.float32]
@@ -21,19 +22,81 @@ ERROR_BOUNDS = {'fp32': 1e-5, 'fp16': 5e-3, 'bf16': 3e-2}
 """Largest error that an engine may show against `eager` in float32, by set, relative to the largest value of its feature."""
 
 
-class Engine(Protocol):
-    """What every engine offers."""
+class Inputs:
+    """The input of an engine, in memory of its own.
+
+    What it computes then depends on the numbers alone: the strides, the alignment and the address of the caller's arrays
+    made TorchScript choose other kernels, and with them other last bits.
+
+    Attributes:
+        images: uint8 [B,S,S,3*cameras].
+        joints: float32 [B,J].
+    """
+
+    def __init__(self, batch: int, spec: ObservationSpec, pinned: bool = False) -> None:
+        shape = (batch, spec.image_size, spec.image_size, spec.channels)
+        self.images = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned)
+        self.joints = torch.zeros((batch, len(spec.joint_names)), pin_memory=pinned)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fill(self, images: Images, joints: Joints) -> None:
+        """Take a batch of at most this size; the rest becomes black images and joints at zero.
+
+        Raises:
+            ValueError: when the arrays are of another shape.
+            TypeError: when they are of another dtype.
+        """
+        if len(joints) != len(images):
+            raise ValueError(f'there are {len(images)} sets of images, but {len(joints)} of joints')
+        for name, slot, rows in (('images', self.images, images), ('joints', self.joints, joints)):
+            _copy(name, slot.numpy(), rows)
+
+
+def _copy(name: str, slot: NDArray[Any], rows: NDArray[Any]) -> None:
+    if rows.shape[1:] != slot.shape[1:]:  # which NumPy would broadcast
+        raise ValueError(f'{name} are of shape {rows.shape}; the encoder takes {("B", *slot.shape[1:])}')
+    np.copyto(slot[: len(rows)], rows, casting='equiv')
+    slot[len(rows) :] = 0
+
+
+class Engine(ABC):
+    """What every engine offers. Its memory is used again by each call, so only one thread may call it at a time."""
 
     name: str
     precision: str
     device: torch.device
 
+    @abstractmethod
     def encode(self, images: Images, joints: Joints) -> Features:
-        """Images uint8 [B,S,S,9] in the spec's camera order and joints float32 [B,J] to features float32 [B,D]."""
-        ...
+        """Sets to features; equal sets give equal bits, however the arrays lie in memory.
+
+        Args:
+            images: uint8 [B,S,S,3*cameras], in the spec's camera order.
+            joints: float32 [B,J], as the spec standardises them.
+
+        Returns:
+            float32 [B,D].
+
+        Raises:
+            ValueError: when the arrays are of another shape.
+        """
 
 
-class FixedBatchEngine(ABC):
+class _Program:
+    """What encodes exactly so many sets, ready and warm, with its input."""
+
+    def __init__(self, inputs: Inputs, run: Callable[[], Features]) -> None:
+        self.inputs = inputs
+        self._run = run
+
+    def __call__(self, images: Images, joints: Joints) -> Features:
+        self.inputs.fill(images, joints)
+        return self._run()[: len(images)]
+
+
+class FixedBatchEngine(Engine):
     """An engine that is built for a batch size: one build for a single set, one for the largest batch so far.
 
     Smaller batches are filled up with black images, so that a bag's last sets run in the build of the others.
@@ -42,44 +105,37 @@ class FixedBatchEngine(ABC):
         EngineUnavailable: from `encode` too, when a larger build does not agree with the single one.
     """
 
-    name: str
-    precision: str
-
-    def __init__(self) -> None:
-        self._single = self._build(1)
-        self._batched: tuple[int, Callable[[Images, Joints], Features]] = 1, self._single
+    def __init__(self, spec: ObservationSpec) -> None:
+        self._spec = spec
+        self._single = self._batched = self._program(1)
 
     @abstractmethod
-    def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
-        """What encodes exactly `batch` sets, ready and warm."""
+    def _build(self, inputs: Inputs) -> Callable[[], Features]:
+        """What encodes the sets in `inputs`, ready and warm; its answer is the caller's to keep."""
+
+    def _program(self, batch: int) -> _Program:
+        inputs = Inputs(batch, self._spec, pinned=self.device.type == 'cuda')
+        return _Program(inputs, self._build(inputs))
 
     def _build_batched(self, images: Images, joints: Joints) -> None:
         count = len(images)
-        run = self._build(count)
+        program = self._program(count)
         rows = sorted({0, count // 2, count - 1})
         expected = np.concatenate([self._single(images[i : i + 1], joints[i : i + 1]) for i in rows])
-        error = relative_error(run(images, joints)[rows], expected)
+        error = relative_error(program(images, joints)[rows], expected)
         if not error <= ERROR_BOUNDS[self.precision]:
             raise EngineUnavailable(
                 f'{self.name} gives other features in a batch of {count} than alone (error {error:.1e}); use batch size 1'
             )
-        self._batched = count, run
+        self._batched = program
 
     def encode(self, images: Images, joints: Joints) -> Features:
         """See `Engine.encode`."""
-        count = len(images)
-        if count == 1:
+        if len(images) == 1:
             return self._single(images, joints)
-        if count > self._batched[0]:
+        if len(images) > len(self._batched.inputs):
             self._build_batched(images, joints)
-        size, run = self._batched
-        return run(_filled(images, size), _filled(joints, size))[:count]
-
-
-def _filled(rows: NDArray, size: int) -> NDArray:
-    if len(rows) == size:
-        return rows
-    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])
+        return self._batched(images, joints)
 
 
 def relative_error(features: Features, expected: Features) -> float:

@@ -9,17 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ResNet18Encoder
-from fused_encoder_ros.spec import CAMERAS, ObservationSpec
+from fused_encoder_ros.model.encoder import Encoder, ResNet18Encoder, ThreeStreamEncoder
+from fused_encoder_ros.spec import ObservationSpec
 
 
 class Network(nn.Module):
-    """uint8 images [B,S,S,9] in the spec's camera order and float32 joints [B,J] to float32 features [B,D].
+    """uint8 images [B,S,S,3*cameras] in the spec's camera order and float32 joints [B,J] to float32 features [B,D].
 
     Args:
         encoder: in eval mode.
         spec: how pixels are scaled, and the order of the cameras.
         memory_format: layout of the pixels that the encoder gets.
+
+    Attributes:
+        order: where the encoder's cameras stand in the spec's order; None when the two orders are the same.
     """
 
     def __init__(
@@ -29,8 +32,9 @@ class Network(nn.Module):
         self.encoder = encoder
         self.memory_format = memory_format
         self.divisor = spec.pixel_divisor
-        # A design that stacks takes the stack as in training; one encoder a camera needs each its own camera.
-        self.cameras = CAMERAS if isinstance(encoder, ImageJointEncoder) else spec.cameras
+        # A design that stacks takes the stack as in training; of one encoder a camera, each needs its own camera.
+        wanted = encoder.cameras if isinstance(encoder, ThreeStreamEncoder) else spec.cameras
+        self.order = None if wanted == spec.cameras else [spec.cameras.index(camera) for camera in wanted]
         self.mean: Tensor | None
         self.std: Tensor | None
         self.register_buffer('mean', _by_channel(spec.pixel_mean, spec.channels))
@@ -42,9 +46,9 @@ class Network(nn.Module):
         if self.mean is not None and self.std is not None:
             # Not folded into conv1: its zero padding would then stand for another value.
             pixels = (pixels - self.mean) / self.std
-        if self.cameras != CAMERAS:
-            given = dict(zip(self.cameras, pixels.split(3, dim=1)))
-            pixels = torch.cat([given[camera] for camera in CAMERAS], dim=1)
+        if self.order is not None:
+            given = pixels.split(3, dim=1)
+            pixels = torch.cat([given[i] for i in self.order], dim=1)
         return self.encoder.stacked(pixels.contiguous(memory_format=self.memory_format), joints)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from fused_encoder_ros.errors import EngineUnavailable
 from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder
-from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Images, Joints
+from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Inputs
 from fused_encoder_ros.model.engines.network import Network, folded
-from fused_encoder_ros.spec import CAMERAS, ObservationSpec
+from fused_encoder_ros.spec import ObservationSpec
 
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16'}
 
@@ -63,7 +63,6 @@ class OpenVinoEngine(FixedBatchEngine):
         except ImportError as error:
             raise EngineUnavailable(f'OpenVINO is not installed (pip install openvino): {error}') from error
         self._network = Network(folded(encoder), spec)
-        self._image, self._joint_dim = (spec.image_size, spec.image_size, spec.channels), encoder.joint_dim
         self._core = self._openvino.Core()
         if precision == 'bf16' and 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
             raise EngineUnavailable('this CPU has no bfloat16 arithmetic')
@@ -76,17 +75,17 @@ class OpenVinoEngine(FixedBatchEngine):
             # Pinned threads would fight with the node's for the same cores.
             'ENABLE_CPU_PINNING': False,
         }
-        super().__init__()
+        super().__init__(spec)
 
-    def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
-        images = self._ops.parameter((batch, *self._image), np.uint8, 'images')
-        joints = self._ops.parameter((batch, self._joint_dim), np.float32, 'joints')
+    def _build(self, inputs: Inputs) -> Callable[[], Features]:
+        arrays = inputs.images.numpy(), inputs.joints.numpy()
+        images, joints = (self._ops.parameter(array.shape, array.dtype) for array in arrays)
         graph = _GraphBuilder(self._ops).network(self._network, images, joints)
         model = self._openvino.Model([graph], [images, joints], 'encoder')
         request = self._core.compile_model(model, 'CPU', self._options).create_infer_request()
 
-        def run(images: Images, joints: Joints) -> Features:
-            answer = request.infer([np.ascontiguousarray(images), np.ascontiguousarray(joints)], share_inputs=True)
+        def run() -> Features:
+            answer = request.infer(list(arrays), share_inputs=True)
             return np.array(answer[0], np.float32)  # a copy: the request owns what it gave
 
         return run
@@ -108,9 +107,9 @@ class _GraphBuilder:
         if isinstance(encoder, ImageJointEncoder):
             features = [self._module(encoder.image_encoder, x)]
         else:
-            given = dict(zip(network.cameras, ops.split(x, np.int64(1), len(network.cameras)).outputs()))
-            streams = (encoder.left_wrist_encoder, encoder.right_wrist_encoder, encoder.global_encoder)
-            features = [self._module(stream, given[camera]) for stream, camera in zip(streams, CAMERAS)]
+            given = ops.split(x, np.int64(1), len(encoder.cameras)).outputs()
+            order = network.order or range(len(given))
+            features = [self._module(stream, given[i]) for stream, i in zip(encoder.streams, order)]
         features.append(self._module(encoder.joint_fc, joints))
         return self._module(encoder.fusion_fc, ops.concat(features, 1))
 

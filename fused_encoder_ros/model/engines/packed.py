@@ -17,7 +17,7 @@ import torch
 
 from fused_encoder_ros.errors import EngineUnavailable
 from fused_encoder_ros.model.encoder import Encoder
-from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Images, Joints
+from fused_encoder_ros.model.engines.engine import Features, FixedBatchEngine, Inputs
 from fused_encoder_ros.model.engines.network import Network, folded, with_convolutions_in
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -49,21 +49,19 @@ class PackedEngine(FixedBatchEngine):
         if precision == 'bf16' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise EngineUnavailable('this CPU has no bfloat16 arithmetic that oneDNN uses')
         self._network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
-        self._shapes = (spec.image_size, spec.image_size, spec.channels), (encoder.joint_dim,)
-        super().__init__()
+        super().__init__(spec)
 
     @torch.inference_mode()
-    def _build(self, batch: int) -> Callable[[Images, Joints], Features]:
-        image, joint = self._shapes
-        example = torch.zeros((batch, *image), dtype=torch.uint8), torch.zeros((batch, *joint))
+    def _build(self, inputs: Inputs) -> Callable[[], Features]:
+        example = inputs.images, inputs.joints
         with _onednn_graphs():
             program = torch.jit.freeze(torch.jit.trace(self._network, example, check_trace=False))
             for _ in range(_RUNS_TO_WARM_UP):
                 program(*example)
 
         @torch.inference_mode()
-        def run(images: Images, joints: Joints) -> Features:
-            return np.asarray(program(torch.from_numpy(images), torch.from_numpy(joints)).numpy(), np.float32)
+        def run() -> Features:
+            return np.asarray(program(inputs.images, inputs.joints).numpy(), np.float32)
 
         return run
 

@@ -46,7 +46,7 @@ def render(facts: Facts, verdict: Verdict) -> str:
         'main',
         _header(facts, name),
         _verdict(facts, verdict),
-        _findings(verdict),
+        _findings(facts, verdict),
         _timeline(facts),
         _streams(facts),
         _skews(facts),
@@ -78,7 +78,7 @@ def _table(caption: str, header: Sequence[object], rows: Iterable[Sequence[objec
 
 def _header(facts: Facts, name: str) -> Html:
     when = datetime.fromtimestamp(facts.begin_ns / 1e9, timezone.utc).strftime('%Y-%m-%d %H:%M:%S UTC')
-    recorded = f'recorded {when}, {span(1e3 * facts.duration_s)} long' if facts.begin_ns else 'no message of the four sources'
+    recorded = f'recorded {when}, {span(1e3 * facts.duration_s)} long' if facts.begin_ns else 'no message of any source'
     return tag('header', tag('p', 'Synchronisation report', class_='kind'), tag('h1', name), tag('p', recorded, class_='lead'))
 
 
@@ -100,18 +100,18 @@ def _verdict(facts: Facts, verdict: Verdict) -> Html:
     return join(banner, tag('dl', *(tag('div', tag('dt', label), tag('dd', value)) for value, label in tiles), class_='tiles'))
 
 
-def _findings(verdict: Verdict) -> Html:
+def _findings(facts: Facts, verdict: Verdict) -> Html:
     if not verdict.findings:
         return _section('What to do', tag('p', 'Nothing: every check passed.'))
-    return _section('What to do', tag('ol', *map(_finding, verdict.findings), class_='findings'))
+    return _section('What to do', tag('ol', *(_finding(finding, facts) for finding in verdict.findings), class_='findings'))
 
 
-def _finding(finding: Finding) -> Html:
+def _finding(finding: Finding, facts: Facts) -> Html:
     state = finding.severity.name.lower()
     mark = tag('span', _WORDS[finding.severity], class_='mark')
     options = [tag('code', option) for option in finding.options]
     told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
-    return tag('li', mark, tag('div', tag('h3', capital(finding.title)), told, *options), class_=state)
+    return tag('li', mark, tag('div', tag('h3', capital(finding.title, facts.streams)), told, *options), class_=state)
 
 
 def _timeline(facts: Facts) -> Html:
@@ -289,9 +289,7 @@ def _samples(facts: Facts) -> Html:
         return _section('Sets from along the bag', tag('p', 'There is none to show.'))
     size = facts.settings.spec.image_size
     shown = f', shown at {_LARGEST_PICTURE}' if size > _LARGEST_PICTURE else ''
-    lead = (
-        f'What the encoder gets: {size}×{size} pixels a camera{shown}. Do the three show one moment, and the right side each?'
-    )
+    lead = f'What the encoder gets: {size}×{size} pixels a camera{shown}. Do they show one moment, and each its own side?'
     return _section(
         'Sets from along the bag', tag('div', *(_sample(facts, one) for one in facts.samples), class_='strip'), lead=lead
     )

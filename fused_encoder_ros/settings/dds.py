@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Mapping
-from pathlib import Path
 
-LARGE_IMAGES_PROFILE = Path(__file__).parent.parent / 'config' / 'fastdds_large_images.xml'
+from fused_encoder_ros.settings.installed import installed_file
+
+LARGE_IMAGES_PROFILE = installed_file('config/fastdds_large_images.xml')
 
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 """They name Fast DDS's profile: the first up to Jazzy, the second from Kilted on, whose Fast DDS 3 renamed it."""
@@ -31,6 +32,6 @@ def keep_to_this_host() -> None:
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.randint(1, 100)))
     for variable, value in on_this_host_alone().items():
         os.environ.setdefault(variable, value)
-    if LARGE_IMAGES_PROFILE.is_file():
+    if LARGE_IMAGES_PROFILE is not None:
         for variable in PROFILE_VARIABLES:
             os.environ.setdefault(variable, str(LARGE_IMAGES_PROFILE))

@@ -1,42 +1,52 @@
-"""`make demo`: the synthetic robot and the node as two processes on real DDS, and what came out of it."""
+"""`fused-encoder demo`: the synthetic robot and the node as two processes on real DDS, and what came out of it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fused_encoder_ros.dds import keep_to_this_host
+from fused_encoder_ros.commands.common import EXIT_FAILED, EXIT_OK
 from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
 from fused_encoder_ros.pipeline.outputs import STAGES
-from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES
+from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.settings.dds import keep_to_this_host
+from fused_encoder_ros.spec import CAMERAS
 
 if TYPE_CHECKING:
     from fused_encoder_ros.ros.recorder import Recording
 
-_ANCHOR = 'global'
+
+def add_commands(commands: Any) -> None:
+    """Add it to the parser."""
+    demo = commands.add_parser(
+        'demo',
+        help='run a synthetic robot and the node for a while, and draw what came out',
+        description='Run the synthetic robot and the node as two processes on real DDS, print sets, drops and latency, and '
+        'write features.parquet, observation.png and features.png. Needs rclpy.',
+    )
+    demo.add_argument('--out', type=Path, default=Path('demo_out'), metavar='DIR', help='default: demo_out')
+    demo.add_argument('--duration', type=float, default=10.0, metavar='S', help='seconds of robot (default: 10)')
+    demo.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    demo.set_defaults(run=_demo)
 
 
-def main() -> int:
-    """Run the demo; returns the exit code."""
-    parser = argparse.ArgumentParser(prog='python -m fused_encoder_ros.demo', description=__doc__)
-    parser.add_argument('--out', type=Path, default=Path('demo_out'), help='folder for the results (default: demo_out)')
-    parser.add_argument('--duration', type=float, default=10.0, help='seconds of robot (default: 10)')
-    options = parser.parse_args()
+def _demo(options: argparse.Namespace) -> int:
+    settings = Settings.from_values({'cameras': options.cameras})
     options.out.mkdir(parents=True, exist_ok=True)
     keep_to_this_host()
     from fused_encoder_ros.ros.recorder import record_demo
 
-    recording = record_demo(options.duration)
+    recording = record_demo(options.duration, settings.spec.cameras)
     if not recording.features:
         print('No set came out; the lines of the node above say why.', file=sys.stderr)
-        return 1
+        return EXIT_FAILED
     _print_table(recording)
-    _write(recording, options.out)
-    return 0
+    _write(recording, options.out, settings)
+    return EXIT_OK
 
 
 def _print_table(recording: Recording) -> None:
@@ -57,30 +67,30 @@ def _print_table(recording: Recording) -> None:
     print("  total is from the anchor image's stamp to the publishing of its feature\n")
 
 
-def _write(recording: Recording, out: Path) -> None:
+def _write(recording: Recording, out: Path, settings: Settings) -> None:
+    from fused_encoder_ros.commands.pictures import draw_features, draw_observation
     from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
     from fused_encoder_ros.offline.files import completed
-    from fused_encoder_ros.pictures import draw_features, draw_observation
 
+    spec, anchor = settings.spec, settings.sync.anchor
+    followers = [source for source in (*spec.cameras, JOINTS) if source != anchor]
     stamps = sorted(recording.features.keys() & recording.sets.keys())
     features = np.stack([recording.features[stamp] for stamp in stamps])
     outputs = {name: out / name for name in ('features.parquet', 'observation.png', 'features.png')}
     with completed(outputs, force=True) as files:
-        sink = ParquetSink(
-            files['features.parquet'], parquet_schema(features.shape[1], len(DEFAULT_JOINT_NAMES), {'source': 'demo'})
-        )
+        sink = ParquetSink(files['features.parquet'], parquet_schema(features.shape[1], spec, {'source': 'demo'}))
         for stamp in stamps:
             sink.write(_feature(recording, stamp))
         sink.close()
         shown = min(recording.montages.keys() & set(stamps), key=lambda stamp: abs(stamp - stamps[len(stamps) // 2]))
         stamps_ns = recording.sets[shown]['stamps_ns']
-        draw_observation(files['observation.png'], recording.montages[shown], CAMERAS, stamps_ns, _ANCHOR)
+        draw_observation(files['observation.png'], recording.montages[shown], spec.cameras, stamps_ns, anchor)
         reports = [recording.sets[stamp] for stamp in stamps]
         draw_features(
             files['features.png'],
             np.array(stamps),
             features,
-            {source: np.array([r['skew_ms'][source] for r in reports]) for source in (*CAMERAS, JOINTS) if source != _ANCHOR},
+            {source: np.array([report['skew_ms'][source] for report in reports]) for source in followers},
             np.array([report['latency_ms']['total'] for report in reports]),
             sorted(recording.drops),
             f'{len(stamps)} fused features of {features.shape[1]} dimensions, live on DDS (random weights)',
@@ -92,10 +102,6 @@ def _write(recording: Recording, out: Path) -> None:
 def _feature(recording: Recording, stamp: int) -> Feature:
     report = recording.sets[stamp]
     positions = np.array(report['joint_positions'])
-    images = np.empty((0, 0, 3 * len(CAMERAS)), np.uint8)  # a feature file holds no images
+    images = np.empty((0, 0, 0), np.uint8)  # a feature file holds no images
     observation = Observation(stamp, images, positions.astype(np.float32), positions, report['stamps_ns'])
     return Feature(recording.features[stamp], observation)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-_COLORS = {'left_wrist': '#3b75af', 'right_wrist': '#c8553d', 'global': '#3a8f5c', 'joint_states': '#8a6fb0'}
+from fused_encoder_ros.pipeline.data import JOINTS
+
+_PALETTE = ('#3b75af', '#c8553d', '#3a8f5c', '#b8862d', '#4aa3a2', '#a14d8b', '#7d6b52', '#5a6f8f')
+_JOINTS_COLOR = '#8a6fb0'
 _TEXT, _MUTED = '#222222', '#777777'
 
 
@@ -19,7 +22,9 @@ def draw_observation(
     path: Path, images: NDArray[np.uint8], cameras: Sequence[str], stamps_ns: Mapping[str, int], anchor: str
 ) -> None:
     """Draw one set: its views, uint8 [S,S,3*cameras], and when each source's data is from, relative to the anchor."""
-    figure = Figure(figsize=(10, 5.2), layout='constrained', facecolor='white')
+    width = max(3.3 * len(cameras), 6.6)
+    colors = _colors(stamps_ns)
+    figure = Figure(figsize=(width, 5.2), layout='constrained', facecolor='white')
     grid = figure.add_gridspec(2, len(cameras), height_ratios=(5, 1.3))
     size = images.shape[0]
     for column, camera in enumerate(cameras):
@@ -27,7 +32,7 @@ def draw_observation(
         axes.imshow(images[..., 3 * column : 3 * column + 3], interpolation='nearest')
         axes.set_axis_off()
         role = 'anchor' if camera == anchor else f'{_skew_ms(stamps_ns, camera, anchor):+.1f} ms'
-        axes.set_title(f'{camera}   {role}', color=_COLORS[camera], fontsize=12, fontweight='bold')
+        axes.set_title(f'{camera}   {role}', color=colors[camera], fontsize=12, fontweight='bold')
         axes.text(
             0.5,
             -0.03,
@@ -41,14 +46,15 @@ def draw_observation(
     timeline = figure.add_subplot(grid[1, :])
     for row, source in enumerate(reversed(list(stamps_ns))):
         skew = _skew_ms(stamps_ns, source, anchor)
-        timeline.hlines(row, min(skew, 0), max(skew, 0), color=_COLORS[source], alpha=0.4, linewidth=4)
-        timeline.plot(skew, row, 'o', color=_COLORS[source], markersize=9)
+        timeline.hlines(row, min(skew, 0), max(skew, 0), color=colors[source], alpha=0.4, linewidth=4)
+        timeline.plot(skew, row, 'o', color=colors[source], markersize=9)
     timeline.set_yticks(range(len(stamps_ns)), list(reversed(list(stamps_ns))), fontsize=9)
     timeline.set_ylim(-0.7, len(stamps_ns) - 0.3)
     timeline.axvline(0, color=_MUTED, linewidth=1)
     timeline.set_xlabel('time of the data relative to the anchor (ms)', fontsize=9)
     _tidy(timeline)
-    figure.suptitle(f'One observation: {len(cameras)} cameras at {size}×{size} and the joints', fontsize=14, color=_TEXT)
+    views = f'{len(cameras)} cameras' if len(cameras) > 1 else 'one camera'
+    figure.suptitle(f'One observation: {views} at {size}×{size} and the joints', fontsize=14, color=_TEXT)
     figure.savefig(path, dpi=130)
 
 
@@ -77,8 +83,9 @@ def draw_features(
     constant = f', {(spread == 0).sum()} constant ones first' if (spread == 0).any() else ''
     heat.set_ylabel(f'feature dimension\n(ordered by phase{constant})')
     figure.colorbar(mesh, ax=heat, pad=0.01, label="deviation from the dimension's mean\n(standard deviations)")
+    colors = _colors(skew_ms)
     for source, values in skew_ms.items():
-        skews.plot(seconds, values, '.', markersize=4, color=_COLORS[source], label=source)
+        skews.plot(seconds, values, '.', markersize=4, color=colors[source], label=source)
     skews.set_ylabel('skew to the\nanchor (ms)')
     skews.legend(loc='center left', bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     latency.plot(seconds, latency_ms, '.', markersize=4, color='#444444', label='sets')
@@ -95,6 +102,12 @@ def draw_features(
         _tidy(axes)
     figure.suptitle(title, fontsize=14, color=_TEXT)
     figure.savefig(path, dpi=130)
+
+
+def _colors(sources: Iterable[str]) -> dict[str, str]:
+    """A colour for each source: cameras in their order, and the joints."""
+    cameras = [source for source in sources if source != JOINTS]
+    return {**dict(zip(cameras, _PALETTE)), JOINTS: _JOINTS_COLOR}
 
 
 def _skew_ms(stamps_ns: Mapping[str, int], source: str, anchor: str) -> float:
@@ -116,7 +129,7 @@ def draw_engines(path: Path, result: Mapping[str, Any]) -> None:
     figure = Figure(figsize=(9, 0.42 * len(names) + 1.3), layout='constrained', facecolor='white')
     axes = figure.add_subplot()
     ratios = [table[name]['times_faster_than_three_stream_eager'] for name in names]
-    colors = [_COLORS['left_wrist' if name.startswith('single') else 'joint_states'] for name in names]
+    colors = [_PALETTE[0] if name.startswith('single') else _JOINTS_COLOR for name in names]
     axes.barh(names, ratios, color=colors, height=0.65)
     for row, (name, ratio) in enumerate(zip(names, ratios)):
         figures = table[name]

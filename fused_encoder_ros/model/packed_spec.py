@@ -1,0 +1,97 @@
+"""What a packed checkpoint says of itself, read without torch and without its weights.
+
+Of a .safetensors file this is the header: eight bytes with its length, then JSON (https://github.com/huggingface/safetensors).
+The library would import torch for it, which takes seconds; and `ros2 launch` runs in a Python that has neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fused_encoder_ros import __version__
+from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.spec import ObservationSpec
+
+SAFETENSORS_SUFFIX = '.safetensors'
+METADATA_KEY = 'fused_encoder_ros'
+FORMAT = 1
+
+_LONGEST_HEADER = 100_000_000
+"""The library refuses longer ones too."""
+
+
+def read_packed_spec(path: str | os.PathLike[str]) -> ObservationSpec | None:
+    """The spec of a packed checkpoint; None for any other file.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged.
+    """
+    path = checked_path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return None
+    about = about_in(path, _read_metadata(path))
+    return None if about is None else spec_in(path, about)
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` resolved. Raises CheckpointError when it is no file."""
+    path = Path(os.path.expanduser(path))  # which leaves the name of an unknown user alone
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint: {path} is not a file; give the path of a *_obs_encoder.pth or .safetensors')
+    return path
+
+
+def about_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the packer wrote into the metadata of a .safetensors file; None when it was not packed.
+
+    Raises:
+        CheckpointError: when that is unreadable, or of a newer format.
+    """
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        about: dict[str, Any] = json.loads(metadata[METADATA_KEY])
+        if about['format'] > FORMAT:
+            raise CheckpointError(
+                f'checkpoint: {path} is of format {about["format"]}, written by version {about["version"]}; this is '
+                f'{__version__}: update this package, or pack the checkpoint with this version'
+            )
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f'checkpoint: {path} has unreadable metadata ({error}); pack it again') from error
+    return about
+
+
+def spec_in(path: Path, about: Mapping[str, Any]) -> ObservationSpec:
+    """The observation spec that the packer wrote. Raises CheckpointError when it is not usable."""
+    try:
+        return ObservationSpec.from_dict(about['spec'])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise CheckpointError(f'checkpoint: {path} holds an unusable observation spec: {error}; pack it again') from error
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """What to raise when a file cannot be read as what its name says."""
+    return CheckpointError(
+        f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({first_line(error)})'
+    )
+
+
+def first_line(error: Exception) -> str:
+    """An error in one line: those of libraries may be pages."""
+    return str(error).strip().split('\n')[0][:200]
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    try:
+        with path.open('rb') as file:
+            (length,) = struct.unpack('<Q', file.read(8))
+            if length > min(_LONGEST_HEADER, path.stat().st_size):
+                raise ValueError(f'its header is said to be {length} bytes long')
+            return dict(json.loads(file.read(length)).get('__metadata__') or {})
+    except (OSError, struct.error, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise damaged(path, error) from error

@@ -1,0 +1,32 @@
+"""What is configured: the parameters with their table and files, the topics, and the environment of DDS."""
+
+from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file
+from fused_encoder_ros.settings.parameter import Parameter, Value
+from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
+from fused_encoder_ros.settings.table import DERIVED_PARAMETERS, OF_EVERY_NODE, SPEC_PARAMETERS, parameters
+from fused_encoder_ros.settings.topics import (
+    COMPRESSED_SUFFIX,
+    absolute,
+    expected_kind,
+    is_compressed,
+    refuse_shared_topics,
+)
+
+__all__ = [
+    'COMPRESSED_SUFFIX',
+    'DERIVED_PARAMETERS',
+    'NODE_NAME',
+    'OF_EVERY_NODE',
+    'SPEC_PARAMETERS',
+    'Parameter',
+    'Settings',
+    'Value',
+    'absolute',
+    'cameras_of',
+    'expected_kind',
+    'is_compressed',
+    'parameters',
+    'read_parameter_file',
+    'read_spec_file',
+    'refuse_shared_topics',
+]

@@ -1,0 +1,74 @@
+"""Parameter files: of the node, and of an observation spec alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.settings.settings import NODE_NAME, Settings
+from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS
+from fused_encoder_ros.spec import ObservationSpec
+
+
+def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME) -> dict[str, Any]:
+    """Read the node's parameters out of a ROS parameter file, as flat names.
+
+    Sections `/**`, the node's name and the node's name in any namespace count; other nodes' sections are left out, and
+    so are the parameters that every ROS node has (`use_sim_time`, `qos_overrides`).
+
+    Raises:
+        ConfigError: when the file cannot be read or is no parameter file.
+    """
+    content = _read_yaml(path)
+    found: dict[str, Any] = {}
+    matched = False
+    for section, body in content.items():
+        if str(section).split('/')[-1] in ('**', node_name):
+            if not isinstance(body, dict) or not isinstance(body.get('ros__parameters'), dict):
+                raise ConfigError(f'parameter file {path}: section {section} has no ros__parameters')
+            matched = True
+            _flatten(body['ros__parameters'], '', found)
+    if not matched:
+        raise ConfigError(f'parameter file {path} has no section for {node_name}; it has {list(content)}')
+    return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
+
+
+def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
+    """An observation spec out of a YAML file: of its fields alone, or a ROS parameter file with them among others.
+
+    Raises:
+        ConfigError: when the file cannot be read, or a field is unknown or unusable.
+    """
+    content = _read_yaml(path)
+    if any(isinstance(body, dict) and 'ros__parameters' in body for body in content.values()):
+        values = read_parameter_file(path)
+        return Settings.from_values({name: values[name] for name in SPEC_PARAMETERS if name in values}).spec
+    if unknown := [name for name in content if name not in SPEC_PARAMETERS]:
+        raise ConfigError(f'{path}: {unknown[0]!r} is no field of an observation spec; known are {list(SPEC_PARAMETERS)}')
+    # As `to_dict` writes it, no statistics are null; as a parameter, an empty list.
+    return Settings.from_values({name: [] if value is None else value for name, value in content.items()}).spec
+
+
+def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
+    return content
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _flatten(value, f'{prefix}{key}.', into)
+        else:
+            into[f'{prefix}{key}'] = value

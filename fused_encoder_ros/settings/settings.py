@@ -1,0 +1,162 @@
+"""The parameters checked, and in the units of the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.model.options import ModelOptions
+from fused_encoder_ros.model.packed_spec import read_packed_spec
+from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.pipeline.pipeline import Pipeline
+from fused_encoder_ros.pipeline.sync import SyncOptions
+from fused_encoder_ros.settings.parameter import Parameter
+from fused_encoder_ros.settings.table import SPEC_PARAMETERS, parameters
+from fused_encoder_ros.settings.topics import COMPRESSED_SUFFIX, absolute, is_compressed, refuse_shared_topics
+from fused_encoder_ros.spec import CAMERAS, ObservationSpec, check_cameras
+
+NODE_NAME = 'fused_encoder'
+
+_TOPICS = 'topics.'
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All parameters, checked and in the units of the code.
+
+    Attributes:
+        values: the checked value of every parameter, by name.
+        topics: topics of each source (the cameras of the spec, and `JOINTS`), with their transport's suffix. A camera has one.
+        spec, sync, model: what the rooms of the package take.
+    """
+
+    values: Mapping[str, Any]
+    topics: Mapping[str, tuple[str, ...]]
+    spec: ObservationSpec
+    sync: SyncOptions
+    model: ModelOptions
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Settings:
+        """Check values by parameter name; what is absent keeps its default, or is as a packed checkpoint says.
+
+        Raises:
+            ConfigError: naming the parameter and the fix; also when a value contradicts the packed checkpoint.
+            CheckpointError: when the checkpoint cannot be read.
+        """
+        packed = _packed_spec(values)
+        cameras = _cameras(values, packed)
+        table = _by_name(cameras)
+        _refuse_unknown(values, table, cameras)
+        checked: dict[str, Any] = {name: p.check(values.get(name, p.default)) for name, p in table.items()}
+        spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values], packed)
+        checked['anchor'] = checked['anchor'] or spec.default_anchor
+        names = (field.name for field in dataclasses.fields(ModelOptions))
+        model = ModelOptions(**{name: checked[name] for name in names})
+        return cls(checked, _topics(checked, spec.cameras), spec, _sync_options(checked), model)
+
+    def with_live(self, values: Mapping[str, Any]) -> Settings:
+        """These settings with other values of parameters that are `live`.
+
+        Raises:
+            ConfigError: naming the parameter and the fix.
+        """
+        table = _by_name(self.spec.cameras)
+        checked = {**self.values, **{name: table[name].check(value) for name, value in values.items()}}
+        return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
+
+    def pipeline(self) -> Pipeline:
+        """A pipeline that goes by these settings, with nothing in it yet."""
+        return Pipeline(self.spec, self.sync, self.values['untyped_color_order'])
+
+
+def cameras_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cameras that parameters by name ask for: as they state, as a packed checkpoint says, or the usual three.
+
+    Raises:
+        ConfigError: when they are not usable.
+        CheckpointError: when the checkpoint cannot be read.
+    """
+    return _cameras(values, None if 'cameras' in values else _packed_spec(values))
+
+
+def _packed_spec(values: Mapping[str, Any]) -> ObservationSpec | None:
+    path = values.get('checkpoint')
+    return read_packed_spec(path) if path and isinstance(path, str) else None
+
+
+def _cameras(values: Mapping[str, Any], packed: ObservationSpec | None) -> tuple[str, ...]:
+    if 'cameras' not in values:
+        return packed.cameras if packed else CAMERAS
+    stated: Any = _by_name()['cameras'].check(values['cameras'])
+    cameras = tuple(stated)
+    check_cameras(cameras)
+    return cameras
+
+
+def _by_name(cameras: Sequence[str] = CAMERAS) -> dict[str, Parameter]:
+    return {parameter.name: parameter for parameter in parameters(cameras)}
+
+
+def _refuse_unknown(values: Mapping[str, Any], table: Mapping[str, Parameter], cameras: Sequence[str]) -> None:
+    for name in values:
+        if name in table:
+            continue
+        if name.startswith(_TOPICS):
+            source = name.removeprefix(_TOPICS)
+            raise ConfigError(
+                f'{name}: there is no camera {source}; cameras are {", ".join(cameras)}: name it in cameras, or leave it out'
+            )
+        close = difflib.get_close_matches(name, table, 1, 0.75)
+        hint = f'did you mean {close[0]}?' if close else f'known are {", ".join(sorted(table))}'
+        raise ConfigError(f'{name}: there is no such parameter; {hint}')
+
+
+def _sync_options(checked: Mapping[str, Any]) -> SyncOptions:
+    def nanoseconds(name: str, unit_ns: int) -> int:
+        return round(checked[name] * unit_ns)
+
+    return SyncOptions(
+        anchor=checked['anchor'],
+        match=checked['match'],
+        tolerance_ns=nanoseconds('tolerance_ms', 1_000_000),
+        camera_period_ns=nanoseconds('camera_period_ms', 1_000_000),
+        max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),
+        joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
+        horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
+    )
+
+
+def _spec(checked: Mapping[str, Any], stated: Sequence[str], packed: ObservationSpec | None) -> ObservationSpec:
+    """The spec of the parameters, or of the packed checkpoint where that does not contradict the stated ones."""
+    # An empty list stands for no statistics.
+    fields: dict[str, Any] = {
+        name: (tuple(v) or None) if isinstance(v := checked[name], list) else v for name in SPEC_PARAMETERS
+    }
+    if packed is None:
+        return ObservationSpec(**fields)
+    for name in stated:
+        if fields[name] != getattr(packed, name):
+            said, needed = (list(v) if isinstance(v, tuple) else v or 'nothing' for v in (fields[name], getattr(packed, name)))
+            raise ConfigError(
+                f'{name}: the parameter says {said}, but {checked["checkpoint"]} must be fed with {needed}; '
+                f'leave {name} out, or give the checkpoint that was trained so'
+            )
+    return packed
+
+
+def _topics(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    topics = {camera: (values[_TOPICS + camera],) for camera in cameras} | {JOINTS: tuple(values[_TOPICS + JOINTS])}
+    for source, names in topics.items():
+        if not all(names):
+            raise ConfigError(f'topics.{source}: the topic is empty; name one')
+    if values['image_transport'] == 'compressed':
+        for camera in cameras:
+            (topic,) = topics[camera]
+            topics[camera] = (topic if is_compressed(topic) else topic + COMPRESSED_SUFFIX,)
+    refuse_shared_topics({source: tuple(map(absolute, names)) for source, names in topics.items()})
+    return topics

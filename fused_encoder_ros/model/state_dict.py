@@ -41,7 +41,8 @@ def read_state_dict(path: str | os.PathLike[str], telltale: str) -> dict[str, Te
     own = [(where, state) for where, state in found if not _TARGET.search(where)] or found
     if not own:
         raise CheckpointError(
-            f'checkpoint: {path} is of neither design: it has no {telltale} (its keys begin: {", ".join(_first_keys(content))})'
+            f'checkpoint: {path} is of neither design: it has no {telltale} '
+            f'(its keys begin: {", ".join(_first_keys(content))})'
         )
     if len(own) > 1:
         names = ', '.join(sorted(where for where, _ in own))

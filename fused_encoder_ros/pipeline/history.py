@@ -39,8 +39,7 @@ class History(Generic[T]):
                 must not take away what it needs.
         """
         stamps = self.stamps_ns
-        if stamps and stamp_ns < stamps[-1] - self.horizon_ns:
-            self.clear()
+        self.begin_again_after_jump(stamp_ns)
         if not stamps or stamp_ns > stamps[-1]:
             stamps.append(stamp_ns)
             self.items.append(item)
@@ -55,6 +54,11 @@ class History(Generic[T]):
         if stamps[0] < oldest_ns or len(stamps) > self._limit:
             stale = max(bisect_left(stamps, oldest_ns), len(stamps) - self._limit)
             del stamps[:stale], self.items[:stale]
+
+    def begin_again_after_jump(self, stamp_ns: int) -> None:
+        """Forget everything if a stamp that comes next lies more than a horizon back."""
+        if self.stamps_ns and stamp_ns < self.stamps_ns[-1] - self.horizon_ns:
+            self.clear()
 
     def clear(self) -> None:
         """Forget everything."""

@@ -24,9 +24,9 @@ TYPES = {
 }
 """Message type of each output, by its name below the node's."""
 
-STAGES = ('transport', 'decode', 'wait', 'queue', 'encode', 'publish', 'total')
+STAGES = ('transport', 'decode', 'wait', 'wait_cameras', 'wait_joints', 'queue', 'encode', 'publish', 'total')
 """Stages of the latency: the anchor's stamp to its arrival, decoding it, until the set is complete, waiting for the worker,
-encoding, publishing the feature; and all of it."""
+encoding, publishing the feature; and all of it. The wait is the longer of those for the other cameras and for the joints."""
 
 
 class OutputMessages:

@@ -66,9 +66,6 @@ class Pipeline:
         spec: what the encoder must be fed.
         options: how sets are matched.
         untyped_color_order: see `ImageDecoder`.
-
-    Attributes:
-        on_decoded: called with a camera and the stamp of each of its frames once it is decoded, for measuring.
     """
 
     def __init__(self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '') -> None:
@@ -76,10 +73,10 @@ class Pipeline:
         self._anchor = options.anchor
         self.counts = Counts()
         self.sources = (*spec.cameras, JOINTS)
-        self.on_decoded: Callable[[str, int], None] = lambda camera, stamp_ns: None
         self._decoder = ImageDecoder(spec.image_size, spec.interpolation, untyped_color_order)
         self._joint_reader = JointReader(spec.joint_names)
         self._sync = Synchroniser(spec, options)
+        self._on_decoded: Callable[[str, int], None] = lambda camera, stamp_ns: None
         self._stillness = {camera: Stillness() for camera in spec.cameras}
 
     @property
@@ -95,6 +92,12 @@ class Pipeline:
     def still_for_s(self, camera: str) -> float:
         """For how long the camera has shown the same picture; see `Stillness`."""
         return self._stillness[camera].for_s
+
+    def watch(self, on_decoded: Callable[[str, int], None], on_settled: Callable[[int, str], None]) -> None:
+        """For measuring: have `on_decoded(camera, stamp_ns)` called once a frame is decoded, and `on_settled` as in
+        `Synchroniser`."""
+        self._on_decoded = on_decoded
+        self._sync.on_settled = on_settled
 
     def set_options(self, options: SyncOptions) -> None:
         """As `Synchroniser.set_options`."""
@@ -131,7 +134,7 @@ class Pipeline:
 
     def _push_image(self, camera: str, message: Any) -> list[Outcome]:
         frame = Frame(stamp_to_ns(message.header.stamp), self._decoder.decode(message))
-        self.on_decoded(camera, frame.stamp_ns)
+        self._on_decoded(camera, frame.stamp_ns)
         self._stillness[camera].see(frame)
         return self._sync.push_frame(camera, frame)
 

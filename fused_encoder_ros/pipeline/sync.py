@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,8 +27,17 @@ MAX_FRAMES = 256
 MAX_JOINT_SAMPLES = 4096
 """Samples kept of one joint, whatever the stamps say."""
 
-MATCHES = ('nearest', 'soonest')
+CAMERAS = 'cameras'
+PARTS = (CAMERAS, JOINTS)
+"""What an anchor waits for: the frames of the followers, and the joints."""
+
+MATCHES = ('expected', 'nearest', 'soonest')
 """What an anchor may wait for; `SyncOptions` says what each means."""
+
+STEPS_LEARNED = 16
+SHORT_STEPS = 3
+"""The next frame of a camera is expected after the third shortest of its last sixteen steps: lost frames and a rate that has
+fallen make steps longer, which does not matter then, and jitter makes one frame in six come sooner, by little."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,11 @@ class SyncOptions:
     """How sets are matched. All times are differences of stamps, nanoseconds.
 
     `match` says what an anchor waits for. With 'nearest' it waits until no better frame and no better joint sample can
-    come: the next frame of each follower, and a sample of each joint at or after the anchor's stamp. With 'soonest' it
+    come: the next frame of each follower, and a sample of each joint at or after the anchor's stamp. With 'expected' it
+    does so too, but takes a follower's earlier frame, if within `tolerance_ns`, where that is at least as near as the next
+    one is expected to be, by the last `STEPS_LEARNED` steps from stamp to stamp of that camera; until there have been so
+    many it waits. It takes that frame also when the next one has come already, so that the choice depends on the stamps of
+    each camera alone. With 'soonest' it
     takes the nearest of what has come as soon as that is within the limits: of each follower a frame within
     `tolerance_ns`, of each joint the interpolated position if samples lie around the stamp, else the last one before
     it, held, if within `joint_max_age_ns`. Neither extrapolates. Under 'soonest' the skew is larger, and the sets
@@ -45,8 +60,8 @@ class SyncOptions:
         anchor: the camera whose every frame asks for a set.
         match: one of `MATCHES`.
         tolerance_ns: a follower frame further than this from the anchor's stamp is no match.
-        camera_period_ns: declared frame period of the followers; an earlier frame within half of it is taken without
-            waiting for the next. 0 always waits for the next.
+        camera_period_ns: declared frame period of the followers, instead of one that is learned: the next frame is
+            expected after it, with 'nearest' too. 0 declares none.
         max_wait_ns: an anchor gives up on a stream that is silent once two newer anchors are this much later.
         joint_max_age_ns: joints rest on samples no further than this from the anchor's stamp.
         horizon_ns: how long frames and joints are kept; a stamp that is this much before its stream's newest means
@@ -54,7 +69,7 @@ class SyncOptions:
     """
 
     anchor: str = 'global'
-    match: str = 'nearest'
+    match: str = 'expected'
     tolerance_ns: int = 20_000_000
     camera_period_ns: int = 0
     max_wait_ns: int = 200_000_000
@@ -72,23 +87,70 @@ class SyncOptions:
             )
 
 
-class _FrameBuffer(History[Frame]):
+class _Kept(NamedTuple):
+    """A frame, and how long after its stamp it is as near as the next one was expected to be when it came."""
+
+    frame: Frame
+    reach_ns: int
+
+
+class _FrameBuffer(History[_Kept]):
     """The recent frames of one follower camera."""
 
     def __init__(self, options: SyncOptions) -> None:
         super().__init__(options.horizon_ns, MAX_FRAMES)
         self._options = options
+        self._steps_ns: deque[int] = deque(maxlen=STEPS_LEARNED)
 
     def set_options(self, options: SyncOptions) -> None:
         """Go by other options."""
         self.horizon_ns = options.horizon_ns
         self._options = options
 
-    def nearest(self, stamp_ns: int) -> Frame | None:
-        """The frame nearest to the stamp, however far; of two equally near, the earlier."""
+    def take(self, frame: Frame, asked_ns: int) -> None:
+        """Keep a frame; `asked_ns` as in `History.add`."""
+        self.begin_again_after_jump(frame.stamp_ns)
+        self.add(frame.stamp_ns, _Kept(frame, self._learn(frame.stamp_ns)), asked_ns)
+
+    def clear(self) -> None:
+        """Forget everything, and what was learned."""
+        super().clear()
+        self._steps_ns.clear()
+
+    def _learn(self, stamp_ns: int) -> int:
+        """Take a stamp into account; returns the frame's `reach_ns`."""
         at = bisect_left(self.stamps_ns, stamp_ns)
-        around = self.items[max(at - 1, 0) : at + 1]
+        if at == len(self):
+            self._steps_ns.extend(stamp_ns - newest_ns for newest_ns in self.stamps_ns[-1:])
+            return self._next_step_ns() // 2
+        # The second of one stamp takes the place of the first. One that comes late says nothing of what comes next.
+        is_known = at < len(self) and self.stamps_ns[at] == stamp_ns
+        return self.items[at].reach_ns if is_known else 0
+
+    def _next_step_ns(self) -> int:
+        """After how long the next frame is expected; 0 says nothing."""
+        if self._options.camera_period_ns:
+            return self._options.camera_period_ns
+        if self._options.match != 'expected' or len(self._steps_ns) < STEPS_LEARNED:
+            return 0
+        return sorted(self._steps_ns)[SHORT_STEPS - 1]
+
+    def best(self, stamp_ns: int) -> Frame | None:
+        """The frame for a stamp: the first that was expected to be the nearest, else the nearest, however far.
+
+        Of two equally near, the earlier.
+        """
+        if (expected := self._expected(stamp_ns)) is not None:
+            return expected
+        at = bisect_left(self.stamps_ns, stamp_ns)
+        around = [kept.frame for kept in self.items[max(at - 1, 0) : at + 1]]
         return min(around, key=lambda frame: abs(frame.stamp_ns - stamp_ns), default=None)
+
+    def _expected(self, stamp_ns: int) -> Frame | None:
+        """The first frame before a stamp that was expected to be as near as the one after it."""
+        begin, end = (bisect_left(self.stamps_ns, ns) for ns in (stamp_ns - self._options.tolerance_ns, stamp_ns))
+        near = (kept.frame for kept in self.items[begin:end] if stamp_ns - kept.frame.stamp_ns <= kept.reach_ns)
+        return next(near, None)
 
     def begins_after(self, stamp_ns: int) -> bool:
         """Whether even the oldest frame kept is later than the stamp."""
@@ -98,11 +160,9 @@ class _FrameBuffer(History[Frame]):
         """Whether the frame for a stamp need not be waited for: none better can come, or a good one is enough."""
         if self.reaches(stamp_ns):
             return True
-        if not self.stamps_ns:
-            return False
-        age_ns = stamp_ns - self.stamps_ns[-1]
-        good_enough = self._options.match == 'soonest' and age_ns <= self._options.tolerance_ns
-        return good_enough or 2 * age_ns <= self._options.camera_period_ns
+        if self._options.match == 'soonest' and self.reaches(stamp_ns - self._options.tolerance_ns):
+            return True
+        return self._expected(stamp_ns) is not None
 
 
 @dataclass(frozen=True)
@@ -125,6 +185,10 @@ class Synchroniser:
 
     Call `push_frame` and `push_joints` in the order in which messages arrived; each returns what has been decided by it.
     `flush` ends every anchor that still waits.
+
+    Attributes:
+        on_settled: called with the stamp of the oldest waiting anchor and `CAMERAS` or `JOINTS`, once it need not wait for
+            these any more, for measuring.
     """
 
     def __init__(self, spec: ObservationSpec, options: SyncOptions) -> None:
@@ -137,6 +201,8 @@ class Synchroniser:
         self._joints = JointBuffer(spec.joint_names, options.horizon_ns, options.joint_max_age_ns, MAX_JOINT_SAMPLES)
         self._last_decided_ns = -1
         self._jump: _Jump | None = None
+        self.on_settled: Callable[[int, str], None] = lambda stamp_ns, part: None
+        self._told: set[str] = set()
 
     @property
     def pending(self) -> int:
@@ -178,7 +244,7 @@ class Synchroniser:
         else:
             outcomes = self._bad_stamp(camera, frame.stamp_ns)
             if not outcomes:
-                self._followers[camera].add(frame.stamp_ns, frame, self._asked_ns)
+                self._followers[camera].take(frame, self._asked_ns)
         return outcomes + self._decide()
 
     def push_joints(self, sample: JointSample) -> list[Outcome]:
@@ -195,6 +261,7 @@ class Synchroniser:
         for buffer in self._followers.values():
             buffer.clear()
         self._joints.clear()
+        self._told.clear()
         self._last_decided_ns = -1
         self._jump = None
         return drops
@@ -253,6 +320,7 @@ class Synchroniser:
         self._jump = jump = _Jump(self._newest_anchor_ns, stamp_ns)
         # What lies before the new stamp is of the new time: one wild stamp ahead of it takes nothing along.
         self._pending = deque(frame for frame in self._pending if frame.stamp_ns < stamp_ns)
+        self._told.clear()
         if self._last_decided_ns >= stamp_ns:
             self._last_decided_ns = -1
         for buffer in self._followers.values():
@@ -265,15 +333,25 @@ class Synchroniser:
         outcomes: list[Outcome] = []
         while self._pending:
             stamp_ns = self._pending[0].stamp_ns
-            if not (self._is_complete(stamp_ns) or self._is_overdue(stamp_ns)):
+            settled = PARTS if self._is_overdue(stamp_ns) else self._settled(stamp_ns)
+            for part in settled:
+                if part not in self._told:
+                    self.on_settled(stamp_ns, part)
+                    self._told.add(part)
+            if len(settled) < len(PARTS):
                 break
+            self._told.clear()
             self._last_decided_ns = stamp_ns
             outcomes.append(self._match(self._pending.popleft()))
         return outcomes
 
-    def _is_complete(self, stamp_ns: int) -> bool:
-        joints = self._joints.is_settled(stamp_ns, may_hold=self._options.match == 'soonest')
-        return joints and all(buffer.is_settled(stamp_ns) for buffer in self._followers.values())
+    def _settled(self, stamp_ns: int) -> Sequence[str]:
+        """Which parts of the set need not be waited for."""
+        are_settled = {
+            CAMERAS: all(buffer.is_settled(stamp_ns) for buffer in self._followers.values()),
+            JOINTS: self._joints.is_settled(stamp_ns, may_hold=self._options.match == 'soonest'),
+        }
+        return [part for part in PARTS if are_settled[part]]
 
     def _is_overdue(self, stamp_ns: int) -> bool:
         if len(self._pending) < 3:
@@ -286,7 +364,7 @@ class Synchroniser:
         stamp_ns = anchor.stamp_ns
         frames = {self._options.anchor: anchor}
         for name, buffer in self._followers.items():
-            frame = buffer.nearest(stamp_ns)
+            frame = buffer.best(stamp_ns)
             if frame is None:
                 return Drop(stamp_ns, name, Reason.NO_MATCH, f'no {name} frame within the horizon')
             distance_ns = abs(frame.stamp_ns - stamp_ns)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy as np
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
 from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.outputs import STAGES
+from fused_encoder_ros.pipeline.sync import CAMERAS
 from fused_encoder_ros.ros.worker import Timing
 
 _WINDOW = 1000
+_WAITS = {CAMERAS: 'wait_cameras', JOINTS: 'wait_joints'}
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)
 _LOG_INTERVAL_NS = 5_000_000_000
 _NUMBER = re.compile(r'(?<=[ (])[0-9.]+')  # not the digits in names
@@ -175,6 +177,7 @@ class _Arrival:
     arrived_ns: int
     transport_ms: float
     decoded_ns: int = 0
+    settled_ns: dict[str, int] = field(default_factory=dict)
 
 
 class ArrivalClock:
@@ -200,6 +203,12 @@ class ArrivalClock:
             if (arrival := self._arrivals.get(stamp_ns)) and not arrival.decoded_ns:
                 arrival.decoded_ns = time.monotonic_ns()
 
+    def settled(self, stamp_ns: int, part: str) -> None:
+        """It need not wait for a part of its set any more, see `Synchroniser`."""
+        with self._lock:
+            if arrival := self._arrivals.get(stamp_ns):
+                arrival.settled_ns[part] = time.monotonic_ns()
+
     def forget(self, stamp_ns: int) -> _Arrival | None:
         """An anchor frame has ended; returns when it came."""
         with self._lock:
@@ -218,6 +227,7 @@ class ArrivalClock:
                 'transport': arrival.transport_ms,
                 'decode': (arrival.decoded_ns - arrival.arrived_ns) / 1e6,
                 'wait': (timing.posted_ns - arrival.decoded_ns) / 1e6,
+                **{_WAITS[part]: (at_ns - arrival.decoded_ns) / 1e6 for part, at_ns in arrival.settled_ns.items()},
             }
         return stages
 

@@ -63,7 +63,7 @@ class Session:
         self._latencies = Latencies()
         self._arrivals = ArrivalClock()
         self.pipeline = settings.pipeline()
-        self.pipeline.on_decoded = self._on_decoded
+        self.pipeline.watch(self._on_decoded, self._arrivals.settled)
         self._silence = SilenceWatch(self._log)
         self._filter = ObservationFilter(self.pipeline)
         self._filter.register_outcome_callback(self._on_outcome)

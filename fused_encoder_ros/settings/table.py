@@ -87,8 +87,9 @@ _OBSERVATION = (
 _MATCHING = (
     Parameter(
         'match',
-        'nearest',
-        'nearest waits for the frame after the anchor; soonest takes what has come once it is within the limits',
+        'expected',
+        'nearest waits for the frame after the anchor; expected waits for it only where it may well be nearer, by the last '
+        'frames of its camera; soonest takes what has come once it is within the limits',
         choices=MATCHES,
         live=True,
     ),
@@ -96,8 +97,8 @@ _MATCHING = (
     _live(
         'camera_period_ms',
         0.0,
-        'declared frame period of the followers, the shortest if they differ: an earlier frame within half of it is '
-        'taken at once; 0 waits for the next',
+        'frame period of the followers, the shortest if they differ, where it shall not be learned: an earlier frame within '
+        'half of it is taken at once; 0 declares none',
         0.0,
         10000.0,
     ),

@@ -134,7 +134,7 @@ def test_other_contents_are_refused(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(CheckpointError, match=r'does not fit the single design(.|\n)*resnet.4.0.conv1.weight'):
         load_encoder(saved(state))
     del state['image_encoder.resnet.0.weight']
-    with pytest.raises(CheckpointError, match='single encoder but is incomplete: .*resnet.0.weight'):
+    with pytest.raises(CheckpointError, match=r'single encoder but is incomplete: .*resnet.0.weight'):
         load_encoder(saved(state))
     del state['fusion_fc.3.weight']
     with pytest.raises(CheckpointError, match='incomplete'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineError
@@ -33,10 +36,14 @@ OTHER = ObservationSpec(
 HAS_BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def trained(kind: type[nn.Module]) -> nn.Module:
+NAMES = ('front', 'left_wrist', 'right_wrist', 'top')
+
+
+def trained(kind: type[nn.Module], cameras: tuple[str, ...] = SPEC.cameras) -> nn.Module:
     """With BatchNorm statistics that folding must not get wrong."""
     torch.manual_seed(2)
-    encoder = kind().eval()
+    sizes = {'camera_count': len(cameras)} if kind is ImageJointEncoder else {'cameras': cameras}
+    encoder = kind(**sizes).eval()
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.3, 0.3)
@@ -48,14 +55,15 @@ def trained(kind: type[nn.Module]) -> nn.Module:
 
 def inputs(spec: ObservationSpec, batch: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(batch)
-    images = rng.integers(0, 256, (batch, spec.image_size, spec.image_size, 9), dtype=np.uint8)
+    images = rng.integers(0, 256, (batch, spec.image_size, spec.image_size, spec.channels), dtype=np.uint8)
     images[0] = 0
     if batch > 1:
         images[1] = 255
     return images, rng.normal(size=(batch, 16)).astype(np.float32) * 3
 
 
-BUILDERS: dict[str, Callable[[nn.Module, ObservationSpec, str], Engine]] = {
+BUILDERS: dict[str, Callable[..., Engine]] = {
+    'eager': lambda encoder, spec: EagerEngine(encoder, spec, CPU),
     'packed': PackedEngine,
     'openvino': lambda encoder, spec, precision='fp32': OpenVinoEngine(encoder, spec, precision, 2),
     'cuda_graph': lambda encoder, spec, precision='fp32': CudaGraphEngine(encoder, spec, torch.device('cuda'), precision),
@@ -83,6 +91,91 @@ def test_engines_equal_eager(kind: type[nn.Module], spec: ObservationSpec, engin
         expected, actual = eager.encode(images, joints), fast.encode(images, joints)
         assert actual.dtype == np.float32 and actual.shape == expected.shape and np.abs(expected).max() > 0
         assert np.abs(actual - expected).max() <= ERROR_BOUNDS[precision] * np.abs(expected).max()
+
+
+@pytest.mark.parametrize('kind', [ImageJointEncoder, ThreeStreamEncoder])
+@pytest.mark.parametrize('count', [1, 2, 4])
+@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+def test_any_number_of_cameras(kind: type[nn.Module], count: int, engine: str) -> None:
+    """The encoder's own order of cameras is not that of the spec, and each encoder of a camera gets its own picture."""
+    spec = ObservationSpec(cameras=NAMES[:count], pixel_mean=(0.4, 0.5, 0.6) * count, pixel_std=(0.2, 0.25, 0.3) * count)
+    encoder = trained(kind, spec.cameras[::-1])
+    images, joints = inputs(spec, 3)
+    expected = EagerEngine(encoder, spec, CPU).encode(images, joints)
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - torch.tensor((0.4, 0.5, 0.6) * count).view(1, -1, 1, 1)) / (
+        torch.tensor((0.2, 0.25, 0.3) * count).view(1, -1, 1, 1)
+    )
+    views = list(pixels.split(3, dim=1))
+    with torch.inference_mode():
+        plain = encoder(*(views if kind is ImageJointEncoder else views[::-1]), torch.from_numpy(joints)).numpy()
+    np.testing.assert_allclose(expected, plain, atol=1e-6 * np.abs(plain).max())
+    actual = BUILDERS[engine](encoder, spec).encode(images, joints)
+    assert np.abs(actual - expected).max() <= ERROR_BOUNDS['fp32'] * np.abs(expected).max()
+
+
+ENGINES = ['eager', 'packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)]
+
+
+@st.composite
+def laid_out(draw: st.DrawFn, rows: np.ndarray) -> np.ndarray:
+    """The same numbers with other strides, at another offset and alignment."""
+    rows = rows.copy()
+    way = draw(st.sampled_from(('unaligned', 'new axis', 'broadcast', 'gaps', 'backwards', 'other order', 'other bytes')))
+    if way == 'unaligned':
+        offset = draw(st.integers(0, 67))
+        memory = np.zeros(rows.nbytes + 67, np.uint8)
+        memory[offset : offset + rows.nbytes] = np.frombuffer(rows.tobytes(), np.uint8)
+        return np.ndarray(rows.shape, rows.dtype, memory, offset)
+    if way == 'new axis':
+        return rows[0][np.newaxis]  # a stride of zero
+    if way == 'broadcast':
+        return np.broadcast_to(rows[0], rows.shape)
+    if way == 'gaps':
+        step = draw(st.integers(2, 5))
+        return np.repeat(rows, step, axis=-1)[..., ::step]
+    if way == 'backwards':
+        return np.ascontiguousarray(rows[..., ::-1])[..., ::-1]
+    if way == 'other order':
+        return np.asfortranarray(rows)
+    return rows.astype(rows.dtype.newbyteorder('>'))
+
+
+@pytest.fixture(scope='module')
+def built() -> Callable[[str], Engine]:
+    return functools.cache(lambda engine: BUILDERS[engine](trained(ImageJointEncoder), SPEC))
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_how_the_arrays_lie_in_memory_makes_no_difference(engine: str, built: Callable[[str], Engine]) -> None:
+    """The node hands over one set, the bag encoder a stack of them: the numbers alone may count."""
+    fast = built(engine)
+    images, joints = inputs(SPEC, 2)
+    images, joints = images[1:] // 3, joints[1:]
+    expected = fast.encode(images, joints)
+
+    @given(laid_out(images), laid_out(joints))
+    @settings(max_examples=40, deadline=None)
+    def check(other_images: np.ndarray, other_joints: np.ndarray) -> None:
+        np.testing.assert_array_equal(fast.encode(other_images, other_joints), expected)
+
+    check()
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_other_shapes_and_types_are_refused(engine: str, built: Callable[[str], Engine]) -> None:
+    """NumPy would broadcast one channel to nine, and cut floats off."""
+    fast = built(engine)
+    images, joints = inputs(SPEC, 2)
+    with pytest.raises(ValueError, match=r"images are of shape \(\d, 84, 84, 1\); the encoder takes \('B', 84, 84, 9\)"):
+        fast.encode(images[..., :1], joints)
+    with pytest.raises(ValueError, match=r'joints are of shape \(\d, 15\)'):
+        fast.encode(images, joints[:, 1:])
+    with pytest.raises(ValueError, match='2 sets of images, but 1 of joints'):
+        fast.encode(images, joints[:1])
+    with pytest.raises(TypeError):
+        fast.encode(images.astype(np.float32), joints)
+    with pytest.raises(TypeError):
+        fast.encode(images, joints.astype(np.float64))
 
 
 @pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.pipeline.sync import MAX_FRAMES, MAX_JOINT_SAMPLES, SyncOptions
+from fused_encoder_ros.pipeline.sync import MAX_FRAMES, MAX_JOINT_SAMPLES, SHORT_STEPS, STEPS_LEARNED, SyncOptions
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Oracle:
         self.joints = range(joint_count)
         # Every stream that can be on a clock of its own, with what came of it and is still remembered.
         self.came: dict[str | int, list[Message]] = {stream: [] for stream in (*self.followers, *self.joints)}
+        # Of each follower, since it was forgotten last: the stamps of its frames that were the newest when they came.
+        self.in_order: dict[str | int, list[int]] = {camera: [] for camera in self.followers}
         self.waiting: list[Message] = []
         self.anchors: list[int] = []
         self.decided: list[int] = []
@@ -98,6 +101,9 @@ class Oracle:
             came = [m for m in self.came[stream] if m.stamp_ns != stamp_ns]
             if any(m.stamp_ns > stamp_ns + self.options.horizon_ns for m in came):
                 came = []
+                self.in_order[stream] = []
+            if all(earlier_ns < stamp_ns for earlier_ns in self.in_order.setdefault(stream, [])):
+                self.in_order[stream].append(stamp_ns)
             came.append(message)
             wanted_ns = min(max(m.stamp_ns for m in came), *(m.stamp_ns for m in self.waiting), 10**30)
             came = [m for m in came if m.stamp_ns >= wanted_ns - self.options.horizon_ns]
@@ -133,6 +139,7 @@ class Oracle:
         for stream, came in self.came.items():
             if any(m.stamp_ns > to_ns + (from_ns - to_ns) // 2 for m in came):
                 self.came[stream] = []
+                self.in_order[stream] = []
         lost = sorted(m.stamp_ns for m in self.waiting if m.stamp_ns >= to_ns)
         self.waiting = [m for m in self.waiting if m.stamp_ns < to_ns]
         self.anchors = [anchor_ns for anchor_ns in self.anchors if anchor_ns < to_ns]
@@ -154,8 +161,19 @@ class Oracle:
         if isinstance(stream, int):
             return soonest and self._joint(stream, stamp_ns) is not None
         near = [stamp_ns - stamp for stamp in stamps]
-        half_a_period = any(2 * distance <= self.options.camera_period_ns for distance in near)
-        return half_a_period or (soonest and any(distance <= self.options.tolerance_ns for distance in near))
+        if soonest and any(distance <= self.options.tolerance_ns for distance in near):
+            return True
+        return bool(self._expected(stream, stamp_ns))
+
+    def _expected(self, camera: str, stamp_ns: int) -> list[Message]:
+        """The frames that need not wait for a nearer one, by what their camera had sent when they came."""
+        stamps, reaches_ns = self.in_order[camera], {}
+        for i in range(len(stamps)):
+            steps = sorted(b - a for a, b in pairwise(stamps[: i + 1][-STEPS_LEARNED - 1 :]))
+            learned = self.options.match == 'expected' and len(steps) == STEPS_LEARNED
+            period_ns = self.options.camera_period_ns or (steps[SHORT_STEPS - 1] if learned else 0)
+            reaches_ns[stamps[i]] = min(period_ns // 2, self.options.tolerance_ns)
+        return [m for m in self.came[camera] if 0 < stamp_ns - m.stamp_ns <= reaches_ns.get(m.stamp_ns, 0)]
 
     def _joint(self, joint: int, stamp_ns: int) -> tuple[float, int] | None:
         samples = [(m.stamp_ns, m.positions[joint]) for m in self.came[joint]]
@@ -168,7 +186,8 @@ class Oracle:
             near = [m for m in self.came[camera] if abs(m.stamp_ns - stamp_ns) <= self.options.tolerance_ns]
             if not near:
                 return Verdict('drop', stamp_ns, 'no_match', camera)
-            used[camera] = min(near, key=lambda m: (abs(m.stamp_ns - stamp_ns), m.stamp_ns)).number
+            expected = self._expected(camera, stamp_ns)
+            used[camera] = (expected or [min(near, key=lambda m: (abs(m.stamp_ns - stamp_ns), m.stamp_ns))])[0].number
         answers = [self._joint(joint, stamp_ns) for joint in self.joints]
         found = [answer for answer in answers if answer is not None]
         if len(found) < len(answers):

@@ -107,7 +107,11 @@ def streams(source: str, least_ms: int, most_ms: int, joints: tuple[int, ...] = 
 def recordings(draw: st.DrawFn, wild: bool = True) -> list[Message]:
     """Three cameras and one to three joint publishers, which each bring some of the joints."""
     shares = draw(st.sampled_from((((0, 1, 2),), ((0, 1), (2,)), ((0,), (1,), (2,)), ((0, 1), (1, 2)))))
-    publishers = [draw(streams(camera, 15, 60, wild=wild)) for camera in CAMERAS]
+    # Quick ones send more frames than a camera's rhythm is learned from; jitter is then the rule.
+    least_ms, most_ms, jitter_ms = draw(st.sampled_from(((15, 60, None), (8, 14, 3))))
+    publishers = [draw(streams(camera, least_ms, most_ms, wild=wild)) for camera in CAMERAS]
+    if jitter_ms:
+        publishers = [Stream(**{**vars(p), 'jitter_ms': draw(st.integers(0, jitter_ms))}) for p in publishers]
     publishers += [draw(streams(JOINTS, 5, 40, joints, wild)) for joints in shares if wild or shares != ((0, 1), (1, 2))]
     everybodys_step = draw(st.one_of(st.just([]), CLOCK_STEPS)) if wild else []
     if everybodys_step:

@@ -73,6 +73,75 @@ def test_declared_period_saves_the_wait() -> None:
     assert outcomes[0].skew_ns[LEFT] == -10 * MS
 
 
+STEADY_MS = list(range(0, 17 * 33, 33))
+
+
+def chosen_ms(left_ms: list[float], anchor_ms: float, **options: object) -> tuple[float | None, float]:
+    """The left frame in the set of one anchor: its skew, and the same when every frame has come before the anchor.
+
+    None where the set waits for a frame that has not come.
+    """
+    answers: list[float | None] = []
+    for comes_last in (False, True):
+        sync = Synchroniser(SPEC, SyncOptions(**{'match': 'expected', 'tolerance_ns': 30 * MS, **options}))
+        early = [ms for ms in left_ms if ms <= anchor_ms or comes_last]
+        outcomes: list[Outcome] = []
+        for source, ms in (*((LEFT, ms) for ms in early), (RIGHT, anchor_ms), (JOINTS, anchor_ms), (ANCHOR, anchor_ms)):
+            outcomes += push(sync, source, ms)
+        skews = [outcome.skew_ns[LEFT] / MS for outcome in outcomes if isinstance(outcome, Observation)]
+        answers.append(skews[0] if skews else None)
+    assert answers[1] is not None
+    return answers[0], answers[1]
+
+
+def test_a_frame_that_is_expected_to_be_nearest_is_taken_at_once() -> None:
+    """And it is taken also when the next one has come, so that a bag gives what the robot gave."""
+    frames = [*STEADY_MS, 561, 594]
+    assert chosen_ms(frames, 528 + 16) == (-16, -16)
+    assert chosen_ms(frames, 528 + 17) == (None, 16)  # the next one may be nearer
+    assert chosen_ms(frames, 528 + 16, match='nearest') == (None, -16)
+    early = [*STEADY_MS, 540, 573]  # 12 ms after the last one, against all expectation
+    assert chosen_ms(early, 528 + 10) == (-10, -10)
+
+
+def test_what_is_expected_of_a_camera_that_has_just_begun() -> None:
+    """It has to have sent seventeen frames; until then nothing is expected, and the next frame is waited for."""
+    assert chosen_ms([*STEADY_MS[1:], 561], 528 + 10) == (None, -10)
+    assert chosen_ms([*STEADY_MS, 561], 528 + 10) == (-10, -10)
+
+
+def test_what_is_expected_when_frames_are_lost() -> None:
+    """Long steps count for nothing as long as three of sixteen are short."""
+    every_second = [*range(0, 33 * 27, 66), *range(891, 891 + 4 * 33, 33)]
+    assert len(every_second) == 18 and chosen_ms([*every_second, 1023], 990 + 16) == (-16, -16)
+    assert chosen_ms([*STEADY_MS, 528 + 66], 528 + 20) == (None, -20)  # the lost one might have been nearer
+
+
+def test_what_is_expected_when_the_rate_changes() -> None:
+    """Slower, it is still waited for as before; faster, three short steps are enough to know."""
+    slower = [*STEADY_MS, *range(528 + 66, 528 + 5 * 66, 66)]
+    assert chosen_ms([*slower, 858], 792 + 20) == (None, -20)
+    faster = [*STEADY_MS, 544, 560, 576, 592]
+    assert chosen_ms(faster, 560 + 10) == (-10, -10)  # two short steps: a frame 6 ms off is not yet expected
+    assert chosen_ms(faster, 576 + 10) == (None, 6)
+
+
+def test_what_is_expected_is_never_beyond_the_tolerance() -> None:
+    """After a rate that doubled, the earlier frame would be no match, and the next one is."""
+    assert chosen_ms([*STEADY_MS, 544], 528 + 12, tolerance_ns=11 * MS) == (None, 4)
+
+
+def test_what_is_expected_after_a_jump_of_the_clock() -> None:
+    """What was learned is forgotten with the frames."""
+    again = [*(ms + 5000 for ms in STEADY_MS), *STEADY_MS[:10]]
+    sync = Synchroniser(SPEC, SyncOptions(match='expected', tolerance_ns=30 * MS))
+    for ms in again:
+        push(sync, LEFT, ms)
+    for source in (RIGHT, JOINTS, ANCHOR):
+        assert push(sync, source, 297 + 10) == []
+    assert isinstance(push(sync, LEFT, 330)[0], Observation)
+
+
 def test_soonest_takes_what_has_come() -> None:
     """The frames here are within the tolerance, and the joints may be held: nothing is waited for."""
     sync = Synchroniser(SPEC, SyncOptions(match='soonest', tolerance_ns=20 * MS))
@@ -151,7 +220,7 @@ def test_a_looped_bag_goes_on() -> None:
 @pytest.mark.parametrize('first', SPEC.cameras)
 def test_stragglers_of_the_old_time_do_no_harm_after_a_loop(first: str) -> None:
     """Whichever camera's first message of the new time comes first, the others' last of the old time are let go."""
-    sync = Synchroniser(SPEC, SyncOptions())
+    sync = Synchroniser(SPEC, SyncOptions(match='nearest'))
     stream(sync, 0, 150)
     push(sync, ANCHOR, 3012)
     outcomes = push(sync, first, 4)
@@ -223,7 +292,7 @@ def test_no_set_pairs_two_times_when_the_clock_is_set_back(
 
 
 def test_an_anchor_stamp_ahead_of_its_time_takes_no_other_along() -> None:
-    sync = Synchroniser(SPEC, SyncOptions())
+    sync = Synchroniser(SPEC, SyncOptions(match='nearest'))
     stream(sync, 0, 20)
     before = push(sync, ANCHOR, 395) + push(sync, ANCHOR, 3_600_000)
     after = push(sync, ANCHOR, 423)

@@ -120,9 +120,10 @@ class FixedBatchEngine(Engine):
     def _build_batched(self, images: Images, joints: Joints) -> None:
         count = len(images)
         program = self._program(count)
+        features = program(images, joints)
         rows = sorted({0, count // 2, count - 1})
         expected = np.concatenate([self._single(images[i : i + 1], joints[i : i + 1]) for i in rows])
-        error = relative_error(program(images, joints)[rows], expected)
+        error = relative_error(features[rows], expected)
         if not error <= ERROR_BOUNDS[self.precision]:
             raise EngineUnavailable(
                 f'{self.name} gives other features in a batch of {count} than alone (error {error:.1e}); use batch size 1'

@@ -17,7 +17,7 @@ def installed(folder: str) -> tuple[str, list[str]]:
 setup(
     name=package_name,
     version='0.1.0',
-    description='Three cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
+    description='Cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
     license='Apache-2.0',
     packages=find_packages(include=[package_name, f'{package_name}.*']),
     package_data={package_name: ['py.typed', 'offline/report/style.css']},

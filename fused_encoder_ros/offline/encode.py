@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.model import Model
 from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name, pack
 from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
 from fused_encoder_ros.offline.files import completed
-from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Reason
+from fused_encoder_ros.offline.observations import Progress, encode_observations, outcomes_of
+from fused_encoder_ros.pipeline.data import Drop, Feature, Reject
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, STAMPED_TOPIC, TYPES, OutputMessages
+from fused_encoder_ros.pipeline.pipeline import Counts
 from fused_encoder_ros.settings import NODE_NAME, Settings
 
-Progress = Callable[[int, int], None]
+if TYPE_CHECKING:  # torch takes seconds to import
+    from fused_encoder_ros.model import Model
 
 
 @dataclass(frozen=True)
@@ -61,56 +62,6 @@ class Summary:
         return asdict(self)
 
 
-class BagEncoder:
-    """Encodes the sets of one bag; iterate over `features`, then read the counts.
-
-    With a batch size of 1 the features equal the node's bit for bit, on the same device, engine and threads; larger
-    batches are faster and differ in the last bits.
-    """
-
-    def __init__(self, settings: Settings, model: Model, batch_size: int = 1) -> None:
-        self.pipeline = settings.pipeline()
-        self.drops: dict[str, int] = {}
-        self.details: dict[str, str] = {}
-        self._model = model
-        self._batch_size = batch_size
-
-    def features(self, bag: Bag, progress: Progress = lambda done, total: None) -> Iterator[Feature]:
-        """Yield the features in the order of the anchor's stamps."""
-        batch: list[Observation] = []
-        total = bag.message_count
-        for number, (source, message, _recorded_ns) in enumerate(bag.messages(), 1):
-            batch += self._observations(self.pipeline.push(source, message))
-            while len(batch) >= self._batch_size:
-                yield from self._encode(batch[: self._batch_size])
-                del batch[: self._batch_size]
-            progress(number, total)
-        batch += self._observations(self.pipeline.finish())
-        if batch:
-            yield from self._encode(batch)
-
-    def _observations(self, outcomes: list[Any]) -> Iterator[Observation]:
-        for outcome in outcomes:
-            if isinstance(outcome, Observation):
-                yield outcome
-            elif isinstance(outcome, Drop):
-                self._count(outcome)
-            else:
-                self.details[f'{outcome.stream}: {outcome.reason}'] = outcome.detail
-
-    def _count(self, drop: Drop) -> None:
-        self.drops[drop.key] = self.drops.get(drop.key, 0) + 1
-        self.details[drop.key] = drop.detail
-
-    def _encode(self, batch: list[Observation]) -> Iterator[Feature]:
-        values = self._model.encode(np.stack([o.images for o in batch]), np.stack([o.joints for o in batch]))
-        for observation, row in zip(batch, values):
-            if np.isfinite(row).all():
-                yield Feature(row, observation)
-            else:
-                self._count(Drop(observation.stamp_ns, '', Reason.ENCODER_FAULT, 'the feature holds NaN or infinity'))
-
-
 def encode_bag(
     path: Path,
     out_dir: Path,
@@ -133,8 +84,8 @@ def encode_bag(
     outputs = {'parquet': out_dir / f'{name}.parquet'}
     if bag_out:
         outputs['bag'] = out_dir / f'{name}_features'
-    encoder = BagEncoder(settings, model, batch_size)
-    stamps: list[int] = []
+    pipeline = settings.pipeline()
+    told = _Told()
     with ExitStack() as stack:
         bag = stack.enter_context(Bag(path, settings.topics))
         files = stack.enter_context(completed(outputs, force))
@@ -147,28 +98,46 @@ def encode_bag(
             if bag_out:
                 writer = writers.enter_context(BagWriter(files['bag'], 'mcap', _FeatureBagSink.TOPICS))
                 sinks.append(_FeatureBagSink(writer, model))
-            for feature in encoder.features(bag, progress):
-                stamps.append(feature.stamp_ns)
-                for sink in sinks:
-                    sink.write(feature)
-    return _summarise(path, outputs, encoder, stamps, time.perf_counter() - start)
+            for result in encode_observations(outcomes_of(bag, pipeline, progress), model, batch_size):
+                told.take(result)
+                if isinstance(result, Feature):
+                    for sink in sinks:
+                        sink.write(result)
+    return _summarise(path, outputs, pipeline.counts, told, time.perf_counter() - start)
 
 
-def _summarise(path: Path, outputs: Mapping[str, Path], encoder: BagEncoder, stamps: list[int], elapsed_s: float) -> Summary:
-    counts = encoder.pipeline.counts
-    span_s = (stamps[-1] - stamps[0]) / 1e9 if stamps else 0.0
+@dataclass
+class _Told:
+    """What a summary tells: stamps of the sets, drops by reason, and the last sentence for each reason."""
+
+    stamps: list[int] = field(default_factory=list)
+    drops: Counter[str] = field(default_factory=Counter)
+    details: dict[str, str] = field(default_factory=dict)
+
+    def take(self, result: Feature | Drop | Reject) -> None:
+        if isinstance(result, Feature):
+            self.stamps.append(result.stamp_ns)
+        elif isinstance(result, Drop):
+            self.drops[result.key] += 1
+            self.details[result.key] = result.detail
+        else:
+            self.details[f'{result.stream}: {result.reason}'] = result.detail
+
+
+def _summarise(path: Path, outputs: Mapping[str, Path], counts: Counts, told: _Told, elapsed_s: float) -> Summary:
+    span_s = (told.stamps[-1] - told.stamps[0]) / 1e9 if told.stamps else 0.0
     return Summary(
         bag=str(path),
         output=str(outputs['parquet']),
         bag_output=str(outputs['bag']) if 'bag' in outputs else None,
         messages=dict(counts.messages),
         anchors=counts.anchors,
-        sets=len(stamps),
-        drops=dict(sorted(encoder.drops.items())),
+        sets=len(told.stamps),
+        drops=dict(sorted(told.drops.items())),
         rejects=dict(sorted(counts.rejects.items())),
-        details=encoder.details,
+        details=told.details,
         span_s=span_s,
-        rate_hz=(len(stamps) - 1) / span_s if span_s > 0 else None,
+        rate_hz=(len(told.stamps) - 1) / span_s if span_s > 0 else None,
         elapsed_s=elapsed_s,
     )
 

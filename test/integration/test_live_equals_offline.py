@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from live import Desk
-from robot import TOPICS, assert_accounted_for
+from robot import JOINTS as JOINT_TOPICS
+from robot import assert_accounted_for
 
 from fused_encoder_ros.model import ImageJointEncoder, Model, load_model
 from fused_encoder_ros.offline.bag import Bag
@@ -65,26 +66,46 @@ def encode_at_the_desk(bag: Path, settings: Settings, model: Model) -> tuple[dic
     return rows, drops, pipeline.pending
 
 
-@pytest.mark.parametrize(('robot', 'camera_rate_hz', 'speed'), [(Rig, 15.0, 0.4), (WornRig, 30.0, 1.0), (WornRig, 15.0, 0.4)])
-def test_live_equals_offline(desk: Desk, tmp_path: Path, robot: type[Rig], camera_rate_hz: float, speed: float) -> None:
+THREE = ('left_wrist', 'right_wrist', 'global')
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA here')
+
+
+@pytest.mark.parametrize(
+    ('robot', 'camera_rate_hz', 'speed', 'engine', 'cameras'),
+    [
+        (Rig, 15.0, 0.4, 'auto', THREE),
+        (WornRig, 30.0, 1.0, 'auto', THREE),
+        (WornRig, 15.0, 0.4, 'auto', THREE),
+        (Rig, 15.0, 0.4, 'eager', THREE),
+        (Rig, 15.0, 0.4, 'packed', THREE),
+        (Rig, 15.0, 0.4, 'openvino', THREE),
+        pytest.param(Rig, 15.0, 0.4, 'cuda_graph', THREE, marks=NEEDS_CUDA),
+        (Rig, 15.0, 0.4, 'packed', ('front',)),
+        (WornRig, 15.0, 0.4, 'auto', ('front', 'left_wrist', 'right_wrist', 'top')),
+    ],
+)
+def test_live_equals_offline(
+    desk: Desk, tmp_path: Path, robot: type[Rig], camera_rate_hz: float, speed: float, engine: str, cameras: tuple[str, ...]
+) -> None:
     checkpoint = tmp_path / 'run_obs_encoder.pth'
     torch.manual_seed(11)
-    torch.save(ImageJointEncoder().state_dict(), checkpoint)
+    torch.save(ImageJointEncoder(camera_count=len(cameras)).state_dict(), checkpoint)
     bag = tmp_path / 'robot'
-    write_rig_bag(bag, robot(seed=3, camera_rate_hz=camera_rate_hz, jitter_ms=3.0), 60 / camera_rate_hz)
+    write_rig_bag(bag, robot(seed=3, camera_rate_hz=camera_rate_hz, jitter_ms=3.0, cameras=cameras), 60 / camera_rate_hz)
 
     # Phases of slower cameras lie further apart.
-    matching = {'tolerance_ms': 600.0 / camera_rate_hz, 'max_wait_ms': 1000.0}
-    settings = Settings.from_values({'checkpoint': str(checkpoint), **matching})
+    matching = {'tolerance_ms': 600.0 / camera_rate_hz, 'max_wait_ms': 1000.0, 'engine': engine}
+    settings = Settings.from_values({'checkpoint': str(checkpoint), 'cameras': cameras, **matching})
     model = load_model(settings.model, settings.spec)
     rows, dropped, waiting = encode_at_the_desk(bag, settings, model)
     assert len(rows) > (20 if robot is WornRig else 50)
     if robot is WornRig:
-        assert set(dropped.values()) == {'no_match:left_wrist', 'no_match:right_wrist', 'no_joints'}
+        assert set(dropped.values()) >= {'no_match:left_wrist', 'no_match:right_wrist', 'no_joints'}
 
     # Queues that outlast a stall of a busy machine: what is lost before the node is not what is tested here.
-    node = desk.start(checkpoint=checkpoint, image_depth=100, joint_depth=2000, **matching)
-    desk.advertise(TOPICS)
+    named = f'[{", ".join(cameras)}]'
+    node = desk.start(checkpoint=checkpoint, cameras=named, image_depth=100, joint_depth=2000, **matching)
+    desk.advertise({**{f'/{camera}/image': 'sensor_msgs/msg/Image' for camera in cameras}, **JOINT_TOPICS})
     desk.wait_until_heard()
     desk.play(bag, speed)
     desk.wait(lambda: len(desk.reports) >= len(rows) + len(dropped), 'every anchor to be accounted for')
@@ -102,12 +123,8 @@ def test_live_equals_offline(desk: Desk, tmp_path: Path, robot: type[Rig], camer
     assert int(assert_accounted_for(desk)['waiting']) == waiting
     for stamp, report in sets.items():
         row = rows[stamp]
-        assert report['stamps_ns'] == {
-            'left_wrist': row['left_wrist_stamp_ns'],
-            'right_wrist': row['right_wrist_stamp_ns'],
-            'global': stamp,
-            'joint_states': stamp,
-        }
+        assert report['stamps_ns'] == {**{c: row[f'{c}_stamp_ns'] for c in cameras}, 'joint_states': stamp}
+        assert report['stamps_ns'][settings.sync.anchor] == stamp
         assert report['joint_positions'] == row['joints']
         np.testing.assert_array_equal(live[stamp], np.array(row['feature'], np.float32))
     assert {message.header.frame_id for message in desk.stamped} == {model.hash}

@@ -210,3 +210,36 @@ def test_unknown_devices_are_named() -> None:
     for device in ('gpu', 'mps'):
         with pytest.raises(ConfigError, match='device'):
             load_model(ModelOptions(device=device), SPEC)
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+def test_cameras_are_read_off_the_checkpoint(tmp_path: Path, count: int) -> None:
+    names = ('front', 'left_wrist', 'right_wrist', 'top')[:count]
+    torch.save(ImageJointEncoder(camera_count=count).state_dict(), tmp_path / 'one.pth')
+    torch.save(ThreeStreamEncoder(cameras=names[::-1]).state_dict(), tmp_path / 'each.pth')
+    assert load_encoder(tmp_path / 'one.pth').camera_count == count
+    # The names do not say in what order their features are joined; the spec does.
+    assert load_encoder(tmp_path / 'each.pth', cameras=names).cameras == names
+    spec = ObservationSpec(cameras=names)
+    for name in ('one.pth', 'each.pth'):
+        model = load_model(ModelOptions(checkpoint=str(tmp_path / name), device='cpu', engine='eager'), spec)
+        images = np.zeros((1, 84, 84, 3 * count), np.uint8)
+        assert model.encode(images, np.zeros((1, 16), np.float32)).shape == (1, 256)
+
+
+def test_cameras_of_the_spec_must_fit_the_checkpoint(checkpoint: Path, three_stream: Path) -> None:
+    two = ObservationSpec(cameras=('left_wrist', 'global'))
+    with pytest.raises(
+        CheckpointError,
+        match=r'of 9 channels, from 3 camera\(s\), but cameras lists 2, which make 6: left_wrist, global; ',
+    ):
+        load_model(ModelOptions(checkpoint=str(checkpoint), device='cpu'), two)
+    with pytest.raises(
+        CheckpointError, match='has encoders for left_wrist, right_wrist, global, but cameras lists left_wrist, global; name'
+    ):
+        load_model(ModelOptions(checkpoint=str(three_stream), device='cpu'), two)
+    state = torch.load(checkpoint, weights_only=True)
+    state['image_encoder.resnet.0.weight'] = torch.zeros(64, 4, 7, 7)
+    torch.save(state, checkpoint.with_name('four.pth'))
+    with pytest.raises(CheckpointError, match=r'four.pth takes images of 4 channels, which is no multiple of 3'):
+        load_encoder(checkpoint.with_name('four.pth'))

@@ -112,13 +112,17 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_pretrained_weights_fill_all_nine_channels(weights_file: Path) -> None:
+@pytest.mark.parametrize('cameras', [1, 2, 3, 4])
+def test_pretrained_weights_fill_the_channels_of_every_camera(weights_file: Path, cameras: int) -> None:
     rgb = torch.load(weights_file, weights_only=True)['conv1.weight']
-    copied = ResNet18Encoder(pretrained=weights_file).resnet[0].weight
-    scaled = ResNet18Encoder(pretrained=weights_file, conv1_init='scaled').resnet[0].weight
-    for camera in range(3):
+    copied, scaled = (
+        ImageJointEncoder(pretrained=weights_file, conv1_init=init, camera_count=cameras).image_encoder.resnet[0].weight
+        for init in ('copy', 'scaled')
+    )
+    assert copied.shape[1] == scaled.shape[1] == 3 * cameras
+    for camera in range(cameras):
         assert torch.equal(copied[:, 3 * camera : 3 * camera + 3], rgb)
-        assert torch.equal(scaled[:, 3 * camera : 3 * camera + 3], rgb / 3)
+        assert torch.equal(scaled[:, 3 * camera : 3 * camera + 3], rgb / cameras)
 
 
 @torch.no_grad()

@@ -16,10 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_encoder, load_model
+from fused_encoder_ros.model import (
+    ImageJointEncoder,
+    ModelOptions,
+    ThreeStreamEncoder,
+    content_hash,
+    load_encoder,
+    load_model,
+)
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.packed_checkpoint import read_packed, write_packed
+from fused_encoder_ros.model.packed_checkpoint import _content_hash, read_packed, write_packed
 from fused_encoder_ros.model.packed_spec import read_packed_spec
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.spec import ObservationSpec
@@ -262,3 +269,37 @@ def test_without_the_package_safetensors(packed: Path, monkeypatch: pytest.Monke
     with pytest.raises(CheckpointError, match='pip install safetensors'):
         read_packed(packed)
     assert read_packed_spec(packed) == SPEC
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+@pytest.mark.parametrize('engine', ['packed', 'openvino'])
+def test_any_number_of_cameras(tmp_path: Path, count: int, engine: str) -> None:
+    """The golden pair is checked for each, and an exchange of two cameras shows in it."""
+    spec = ObservationSpec(cameras=('front', 'left_wrist', 'right_wrist', 'top')[:count], joint_names=NAMES)
+    torch.manual_seed(3)
+    kind = ThreeStreamEncoder(4, 32, 48, cameras=spec.cameras).eval()
+    write_packed(tmp_path / 'run.safetensors', kind, spec)
+    settings = Settings.from_values({'checkpoint': str(tmp_path / 'run.safetensors'), 'engine': engine, 'device': 'cpu'})
+    assert (
+        settings.spec == spec and settings.sync.anchor == 'front' and set(settings.topics) == {*spec.cameras, 'joint_states'}
+    )
+    assert load_model(settings.model, settings.spec).hash == content_hash(kind)
+    content = read_packed(tmp_path / 'run.safetensors')
+    assert content is not None and content.golden.images.shape == (1, 84, 84, 3 * count)
+    if count > 1:
+        exchanged = EagerEngine(kind, dataclasses.replace(spec, cameras=spec.cameras[::-1]), torch.device('cpu'))
+        assert content.golden_error(exchanged) > ERROR_BOUNDS['bf16']
+
+
+def test_checkpoints_from_before_there_were_other_cameras_load(packed: Path, tmp_path: Path) -> None:
+    """They say nothing of the number of cameras."""
+
+    def as_it_was(tensors: dict[str, torch.Tensor], about: dict[str, object]) -> None:
+        dimensions = about['dimensions']
+        assert isinstance(dimensions, dict)
+        del dimensions['camera_count'], dimensions['cameras']
+        about.pop('content_hash')
+        about['content_hash'] = _content_hash(tensors, about)
+
+    content = read_packed(altered(packed, tmp_path, as_it_was))
+    assert content is not None and content.spec == SPEC and content.dimensions.camera_count == 3

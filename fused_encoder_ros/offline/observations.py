@@ -1,0 +1,81 @@
+"""A bag as observations, and observations as features: what `encode` writes into files, for use from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fused_encoder_ros.offline.bag import Bag
+from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.pipeline import Pipeline
+from fused_encoder_ros.settings import Settings
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from fused_encoder_ros.model import Model
+
+Progress = Callable[[int, int], None]
+
+
+def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterator[Outcome]:
+    """What the node would make of a bag: every frame of the anchor camera ends as one `Observation` or one `Drop`.
+
+    Args:
+        bag: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file.
+        settings: the parameters of the node.
+
+    Yields:
+        Observations and drops in the order in which they are decided, which is that of the anchor's stamps; between them a
+        `Reject` for each message of another source that could not be used.
+
+    Raises:
+        BagError: when the bag cannot be read, lacks a topic or ends in the middle.
+    """
+    with Bag(Path(bag), settings.topics) as opened:
+        yield from outcomes_of(opened, settings.pipeline())
+
+
+def outcomes_of(bag: Bag, pipeline: Pipeline, progress: Progress = lambda done, total: None) -> Iterator[Outcome]:
+    """Push every message of a bag through a pipeline; raises as `Bag.messages`."""
+    total = bag.message_count
+    for number, (source, message, _recorded_ns) in enumerate(bag.messages(), 1):
+        yield from pipeline.push(source, message)
+        progress(number, total)
+    yield from pipeline.finish()
+
+
+def encode_observations(outcomes: Iterable[Outcome], model: Model, batch_size: int = 1) -> Iterator[Feature | Drop | Reject]:
+    """Encode the observations among outcomes; the others are passed on, in their places.
+
+    With a batch size of 1 the features equal the node's bit for bit, on the same machine, device, engine and threads; larger
+    batches are faster and differ in the last bits. A feature that holds NaN or infinity becomes a `Drop`.
+
+    Raises:
+        EngineError: when the engine fails.
+    """
+    waiting: list[Outcome] = []
+    observations: list[Observation] = []
+    for outcome in outcomes:
+        waiting.append(outcome)
+        if isinstance(outcome, Observation):
+            observations.append(outcome)
+        if len(observations) in (0, batch_size):
+            yield from _encoded(waiting, observations, model)
+            waiting, observations = [], []
+    yield from _encoded(waiting, observations, model)
+
+
+def _encoded(waiting: list[Outcome], observations: list[Observation], model: Model) -> Iterator[Feature | Drop | Reject]:
+    if observations:
+        images, joints = (np.stack([getattr(o, name) for o in observations]) for name in ('images', 'joints'))
+        rows = iter(model.encode(images, joints))
+    for outcome in waiting:
+        if not isinstance(outcome, Observation):
+            yield outcome
+        elif np.isfinite(row := next(rows)).all():
+            yield Feature(row, outcome)
+        else:
+            yield Drop(outcome.stamp_ns, '', Reason.ENCODER_FAULT, 'the feature holds NaN or infinity')

@@ -158,6 +158,15 @@ FOREIGN = {
 }
 
 
+@pytest.mark.parametrize(('room', 'above'), [('facts', ('rules', 'machine')), ('rules', ('machine',))])
+def test_facts_know_no_rules(room: str, above: tuple[str, ...]) -> None:
+    for path in (PACKAGE / 'diagnosis' / room).glob('*.py'):
+        for name in imports(path):
+            assert not name.startswith(tuple(f'fused_encoder_ros.diagnosis.{other}' for other in above)), (
+                f'{path.name}: {name}'
+            )
+
+
 def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:
     """torch takes seconds to import; help, a synthetic bag and what is said of one need none of it."""
     code = 'import sys; from fused_encoder_ros.cli import main; main(sys.argv[1:]); sys.exit("torch" in sys.modules)'

@@ -21,9 +21,9 @@ from fused_encoder_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from fused_encoder_ros.diagnosis.diagnosis import Diagnosis
-    from fused_encoder_ros.diagnosis.facts import Facts
-    from fused_encoder_ros.diagnosis.findings import Finding
-    from fused_encoder_ros.diagnosis.transport import Transport
+    from fused_encoder_ros.diagnosis.facts.facts import Facts
+    from fused_encoder_ros.diagnosis.machine.transport import Transport
+    from fused_encoder_ros.diagnosis.rules.findings import Finding
     from fused_encoder_ros.settings import Settings
 
 _MOST_SECONDS = 600.0
@@ -69,7 +69,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from fused_encoder_ros.diagnosis.findings import Severity
+    from fused_encoder_ros.diagnosis.rules.findings import Severity
     from fused_encoder_ros.diagnosis.text import as_text
 
     _check(options)
@@ -102,8 +102,8 @@ def _open_parameter_file(options: argparse.Namespace, stack: ExitStack) -> Path 
 
 def _examine(options: argparse.Namespace) -> Diagnosis:
     from fused_encoder_ros.diagnosis.diagnosis import conclude
-    from fused_encoder_ros.diagnosis.libraries import examine_environment
-    from fused_encoder_ros.diagnosis.parameters import examine_parameters
+    from fused_encoder_ros.diagnosis.machine.libraries import examine_environment
+    from fused_encoder_ros.diagnosis.machine.parameters import examine_parameters
 
     values = parameter_values(options)
     needed = ['rclpy'] if options.live else ['rosbags'] if options.bag else []
@@ -118,7 +118,7 @@ def _examine(options: argparse.Namespace) -> Diagnosis:
 
 
 def _of_bag(path: Path) -> Callable[[Settings], Facts]:
-    from fused_encoder_ros.diagnosis.facts import gather
+    from fused_encoder_ros.diagnosis.facts.facts import gather
     from fused_encoder_ros.offline.bag import Bag
 
     def facts(settings: Settings) -> Facts:
@@ -129,8 +129,8 @@ def _of_bag(path: Path) -> Callable[[Settings], Facts]:
 
 
 def _live(settings: Settings, seconds: float) -> tuple[Facts, Transport, list[Finding]]:
-    from fused_encoder_ros.diagnosis.facts import gather
-    from fused_encoder_ros.diagnosis.transport import judge_transport, read_transport
+    from fused_encoder_ros.diagnosis.facts.facts import gather
+    from fused_encoder_ros.diagnosis.machine.transport import judge_transport, read_transport
     from fused_encoder_ros.ros.listening import LiveRobot
 
     with LiveRobot(settings, seconds) as robot:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.diagnosis.findings import Finding, Verdict, worst_first, worst_of
-from fused_encoder_ros.diagnosis.libraries import Environment
-from fused_encoder_ros.diagnosis.parameters import Parameters
-from fused_encoder_ros.diagnosis.rules import judge
-from fused_encoder_ros.diagnosis.transport import Transport
+from fused_encoder_ros.diagnosis.facts.facts import Facts
+from fused_encoder_ros.diagnosis.machine.libraries import Environment
+from fused_encoder_ros.diagnosis.machine.parameters import Parameters
+from fused_encoder_ros.diagnosis.machine.transport import Transport
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Verdict, worst_first, worst_of
+from fused_encoder_ros.diagnosis.rules.rules import judge
 from fused_encoder_ros.diagnosis.wording import capital
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict, as_yaml
-from fused_encoder_ros.diagnosis.rules import judge
-from fused_encoder_ros.diagnosis.streams import Stream
+from fused_encoder_ros.diagnosis.facts.facts import Facts
+from fused_encoder_ros.diagnosis.facts.streams import Stream
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict, as_yaml
+from fused_encoder_ros.diagnosis.rules.rules import judge
 from fused_encoder_ros.diagnosis.wording import capital, per_cent, printable, span
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.settings import Settings

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from fused_encoder_ros.diagnosis.diagnosis import Diagnosis
-from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.diagnosis.findings import Finding
-from fused_encoder_ros.diagnosis.streams import Stream
+from fused_encoder_ros.diagnosis.facts.facts import Facts
+from fused_encoder_ros.diagnosis.facts.streams import Stream
+from fused_encoder_ros.diagnosis.rules.findings import Finding
 from fused_encoder_ros.diagnosis.wording import per_cent, printable, span
 
 _WIDTH, _LABEL = 110, 14

@@ -21,14 +21,14 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.diagnosis.diagnosis import Diagnosis, conclude
-from fused_encoder_ros.diagnosis.facts import gather
-from fused_encoder_ros.diagnosis.findings import Finding, Severity
-from fused_encoder_ros.diagnosis.libraries import Environment, examine_environment
-from fused_encoder_ros.diagnosis.likely import likely_joints
+from fused_encoder_ros.diagnosis.facts.facts import gather
+from fused_encoder_ros.diagnosis.machine.libraries import Environment, examine_environment
+from fused_encoder_ros.diagnosis.machine.parameters import examine_parameters
+from fused_encoder_ros.diagnosis.machine.transport import judge_transport, read_transport
 from fused_encoder_ros.diagnosis.parameter_file import mend, write_parameters
-from fused_encoder_ros.diagnosis.parameters import examine_parameters
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
+from fused_encoder_ros.diagnosis.rules.likely import likely_joints
 from fused_encoder_ros.diagnosis.text import as_text
-from fused_encoder_ros.diagnosis.transport import judge_transport, read_transport
 from fused_encoder_ros.model.checkpoint import Dimensions, random_encoder
 from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.offline.bag import Bag, BagWriter, typestore

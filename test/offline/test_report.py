@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ros_messages import MS, T0
 
 from fused_encoder_ros.cli import main
-from fused_encoder_ros.diagnosis.matching import bracket, nearest
+from fused_encoder_ros.diagnosis.facts.matching import bracket, nearest
 from fused_encoder_ros.errors import BagError
 from fused_encoder_ros.offline.bag import Bag, BagWriter
 from fused_encoder_ros.offline.report import Facts, Severity, Verdict, gather, judge, render

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fused_encoder_ros.diagnosis.facts import Facts, gather
-from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict
-from fused_encoder_ros.diagnosis.rules import judge
+from fused_encoder_ros.diagnosis.facts.facts import Facts, gather
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict
+from fused_encoder_ros.diagnosis.rules.rules import judge
 from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.offline.report.page import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fused_encoder_ros.diagnosis.matching import Skews
+from fused_encoder_ros.diagnosis.facts.matching import Skews
 from fused_encoder_ros.diagnosis.wording import count, span
 from fused_encoder_ros.offline.report.html import Html, join, tag
 

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.diagnosis.facts import Facts, JointGroup
-from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict
-from fused_encoder_ros.diagnosis.matching import Cell
-from fused_encoder_ros.diagnosis.recording import SET, Sample
-from fused_encoder_ros.diagnosis.streams import Steps, Stream
+from fused_encoder_ros.diagnosis.facts.facts import Facts, JointGroup
+from fused_encoder_ros.diagnosis.facts.matching import Cell
+from fused_encoder_ros.diagnosis.facts.recording import SET, Sample
+from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.offline.report import charts
 from fused_encoder_ros.offline.report.html import Html, breakable, join, picture, tag

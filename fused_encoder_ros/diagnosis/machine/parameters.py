@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fused_encoder_ros.diagnosis.findings import Finding, Severity
-from fused_encoder_ros.diagnosis.libraries import attempt
+from fused_encoder_ros.diagnosis.machine.libraries import attempt
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import capital
 from fused_encoder_ros.errors import CheckpointError, ConfigError
 from fused_encoder_ros.settings import Settings

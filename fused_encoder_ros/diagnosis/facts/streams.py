@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.diagnosis.recording import Stamps, Track, as_stamps
+from fused_encoder_ros.diagnosis.facts.recording import Stamps, Track, as_stamps
 from fused_encoder_ros.settings import absolute
 
 _DRIFT_BINS = 24

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.diagnosis.matching import Skews, WhatIf, bracket, match, skews, what_if
-from fused_encoder_ros.diagnosis.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
-from fused_encoder_ros.diagnosis.streams import Steps, Stream, describe_stream
+from fused_encoder_ros.diagnosis.facts.matching import Skews, WhatIf, bracket, match, skews, what_if
+from fused_encoder_ros.diagnosis.facts.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
+from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream, describe_stream
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.pipeline import Counts
 from fused_encoder_ros.settings import Settings

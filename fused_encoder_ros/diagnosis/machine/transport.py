@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fused_encoder_ros.diagnosis.findings import Finding, Severity
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.settings.dds import LARGE_IMAGES_PROFILE, PROFILE_VARIABLES
 
 FAST_DDS = 'rmw_fastrtps'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.diagnosis.findings import Finding, Severity
-from fused_encoder_ros.diagnosis.streams import Stream
+from fused_encoder_ros.diagnosis.facts.facts import Facts
+from fused_encoder_ros.diagnosis.facts.streams import Stream
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import count, some, span
 from fused_encoder_ros.pipeline.data import JOINTS
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fused_encoder_ros.diagnosis.findings import Finding, Severity
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import printable
 
 _PATIENCE_S = 120.0

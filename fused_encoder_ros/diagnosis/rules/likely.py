@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
-from fused_encoder_ros.diagnosis.facts import Facts
+from fused_encoder_ros.diagnosis.facts.facts import Facts
 from fused_encoder_ros.settings import is_compressed
 from fused_encoder_ros.settings.topics import Topic, expected_kind
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.diagnosis.recording import Stamps
+from fused_encoder_ros.diagnosis.facts.recording import Stamps
 
 _TOLERANCES_MS = (2.0, 5.0, 10.0, 15.0, 20.0, 33.0, 50.0, 100.0)
 _BINS = 60

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fused_encoder_ros.diagnosis import clock_rules
-from fused_encoder_ros.diagnosis.facts import Facts
-from fused_encoder_ros.diagnosis.findings import Finding, Severity, Verdict, worst_first, worst_of
-from fused_encoder_ros.diagnosis.likely import likely_joints, likely_topics, other_arm
+from fused_encoder_ros.diagnosis.facts.facts import Facts
+from fused_encoder_ros.diagnosis.rules import clocks
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict, worst_first, worst_of
+from fused_encoder_ros.diagnosis.rules.likely import likely_joints, likely_topics, other_arm
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.pipeline.data import JOINTS, Reason
 from fused_encoder_ros.settings import Value, is_compressed
@@ -267,18 +267,18 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     _two_publishers,
     _silent_topics,
     _undecodable,
-    clock_rules.unset_stamps,
-    clock_rules.repeated_stamps,
+    clocks.unset_stamps,
+    clocks.repeated_stamps,
     _joint_names,
     _tolerance,
-    clock_rules.lags,
+    clocks.lags,
     _slow_joints,
     _drops,
-    clock_rules.drifts,
-    clock_rules.stamps_ahead,
-    clock_rules.stamps_behind,
-    clock_rules.arrival_stamps,
-    clock_rules.backward_stamps,
+    clocks.drifts,
+    clocks.stamps_ahead,
+    clocks.stamps_behind,
+    clocks.arrival_stamps,
+    clocks.backward_stamps,
     _late_or_early,
     _gaps,
     _changing_content,

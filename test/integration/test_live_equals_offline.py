@@ -116,7 +116,8 @@ def test_live_equals_offline(
     assert set(live) == set(sets)
     assert set(sets) | superseded == set(rows) and not set(sets) & superseded
     # After a loss one message completes several sets at once, and of those the newest wins.
-    assert robot is WornRig or not superseded
+    # Threads of OpenMP wait for each other, so that on a busy machine a set may take longer than a frame period.
+    assert robot is WornRig or engine in ('eager', 'packed') or not superseded
     assert speed == 1.0 or len(superseded) < len(sets)
     assert {stamp: reason for stamp, reason in drops.items() if reason != 'superseded'} == dropped
     assert len(desk.reports) == len(rows) + len(dropped)

@@ -8,11 +8,12 @@ import rclpy
 from rclpy.publisher import PublisherEventCallbacks
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
+from std_srvs.srv import Trigger
 
 from fused_encoder_ros.ros.executor import MessagesFirstExecutor
 
 
-def test_events_are_told_while_there_is_always_something_else_to_do() -> None:
+def test_services_and_events_are_seen_while_there_is_always_something_else_to_do() -> None:
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('busy', context=context)
@@ -22,10 +23,13 @@ def test_events_are_told_while_there_is_always_something_else_to_do() -> None:
     node.create_timer(1e-4, lambda: None)
     node.create_publisher(String, 'words', 10, event_callbacks=PublisherEventCallbacks(incompatible_qos=told.append))
     node.create_subscription(String, 'words', print, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    node.create_service(Trigger, 'serve', lambda request, response: response)
+    client = node.create_client(Trigger, 'serve')
+    answer = client.call_async(Trigger.Request())
     deadline = time.monotonic() + 10
-    while not told and time.monotonic() < deadline:
+    while not (told and answer.done()) and time.monotonic() < deadline:
         executor.spin_once()
-    assert len(told) == 1
+    assert len(told) == 1 and answer.done()
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown(context=context)

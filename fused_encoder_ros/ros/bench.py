@@ -149,7 +149,7 @@ class _CpuAccount:
         if threading.current_thread().name != 'encode':  # the checks at start
             return self._encode(model, images, joints)
         if not self._first:
-            self._first, self._start_s = _thread_cpu_s(), time.monotonic()
+            self._first, self._start_s = thread_cpu_s(), time.monotonic()
         start = time.thread_time()
         features = self._encode(model, images, joints)
         self._inside_s += time.thread_time() - start
@@ -160,7 +160,7 @@ class _CpuAccount:
 
     def _shares(self, model: Model) -> dict[str, Any]:
         seconds = dict.fromkeys(('receive, decode, synchronise', 'worker outside encode', 'DDS threads', 'inference'), 0.0)
-        for tid, (name, cpu_s) in _thread_cpu_s().items():
+        for tid, (name, cpu_s) in thread_cpu_s().items():
             spent = cpu_s - self._first.get(tid, (name, 0.0))[1]
             if tid == os.getpid():
                 seconds['receive, decode, synchronise'] += spent
@@ -181,7 +181,7 @@ class _CpuAccount:
         }
 
 
-def _thread_cpu_s() -> dict[int, tuple[str, float]]:
+def thread_cpu_s() -> dict[int, tuple[str, float]]:
     """Name and CPU seconds of each thread of this process."""
     found = {}
     for task in Path('/proc/self/task').iterdir():

@@ -11,7 +11,6 @@ from typing import Any
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -24,6 +23,7 @@ from fused_encoder_ros.model import Model, load_model, release_memory
 from fused_encoder_ros.pipeline.images import image_converters
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
 from fused_encoder_ros.ros import filters
+from fused_encoder_ros.ros.executor import MessagesFirstExecutor
 from fused_encoder_ros.ros.parameters import NodeParameters
 from fused_encoder_ros.ros.session import Session
 from fused_encoder_ros.ros.stopping import STOP_LATENCY_S, init_with_stop
@@ -193,13 +193,15 @@ def run(arguments: list[str]) -> int:
             print('In a list of numbers write 0.0 instead of 0', file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    executor = SingleThreadedExecutor()
+    executor = MessagesFirstExecutor()
     executor.add_node(node)
     try:
         if not node.start():
             return 1
+        # Wakes the executor as a timeout would, which rclpy makes a timer of at every message.
+        node.create_timer(STOP_LATENCY_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
         while rclpy.ok() and not stop.is_set():
-            executor.spin_once(timeout_sec=STOP_LATENCY_S)
+            executor.spin_once()
         node.stop()
     finally:
         node.destroy_node()

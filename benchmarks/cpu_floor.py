@@ -28,10 +28,11 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 
 from fused_encoder_ros.bench.measuring import describe_machine
-from fused_encoder_ros.dds import keep_to_this_host
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros import bench
 from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.settings.dds import keep_to_this_host
+from fused_encoder_ros.spec import CAMERAS
 
 LISTENER, NODE = 'bare listener', 'node outside inference'
 ALL_THREADS = 'all threads'
@@ -90,7 +91,7 @@ def measure_listener(duration_s: float, joint_rate_hz: float) -> dict[str, float
 
 def measure_node(duration_s: float, joint_rate_hz: float, engine: str) -> dict[str, float]:
     """As `measure_listener`, of the node."""
-    result = bench.run(1, duration_s, [joint_rate_hz], engine, lambda _text: None)
+    result = bench.run(1, duration_s, [joint_rate_hz], engine, CAMERAS, lambda _text: None)
     return result['by_joint_rate_hz'][f'{joint_rate_hz:g}']['cpu_percent_of_a_core']
 
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from fused_encoder_ros.bench.measuring import describe_machine
 from fused_encoder_ros.pipeline.data import JOINTS, Frame, JointSample, Observation
-from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
+from fused_encoder_ros.pipeline.options import SyncOptions
+from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.spec import ObservationSpec
 
 SPEC = ObservationSpec(image_size=8, joint_names=('joint',))

@@ -33,8 +33,9 @@ from sync_streams import CASES, DURATION_S, Case, Sent, record
 from fused_encoder_ros.bench.measuring import describe_machine
 from fused_encoder_ros.pipeline.data import JOINTS, Frame, Observation, stamp_to_ns
 from fused_encoder_ros.pipeline.joints import JointReader
+from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
+from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 

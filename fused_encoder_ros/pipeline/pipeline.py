@@ -22,8 +22,9 @@ from fused_encoder_ros.pipeline.data import (
 )
 from fused_encoder_ros.pipeline.images import ImageDecoder
 from fused_encoder_ros.pipeline.joints import LARGEST_POSITION, JointReader
+from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.pipeline.stillness import Stillness
-from fused_encoder_ros.pipeline.sync import Synchroniser, SyncOptions
+from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.spec import ObservationSpec
 
 _SECOND_NS = 1_000_000_000

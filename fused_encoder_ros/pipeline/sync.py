@@ -6,23 +6,20 @@ robot had. Every anchor frame ends as exactly one Observation or one Drop.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason, Reject
-from fused_encoder_ros.pipeline.history import NEVER, History
+from fused_encoder_ros.pipeline.frames import MAX_FRAMES, FrameBuffer
+from fused_encoder_ros.pipeline.history import NEVER
 from fused_encoder_ros.pipeline.joints import JointBuffer
+from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.spec import ObservationSpec
-
-MAX_FRAMES = 256
-"""Frames kept of one camera, and anchors kept waiting, whatever the stamps say."""
 
 MAX_JOINT_SAMPLES = 4096
 """Samples kept of one joint, whatever the stamps say."""
@@ -30,139 +27,6 @@ MAX_JOINT_SAMPLES = 4096
 CAMERAS = 'cameras'
 PARTS = (CAMERAS, JOINTS)
 """What an anchor waits for: the frames of the followers, and the joints."""
-
-MATCHES = ('expected', 'nearest', 'soonest')
-"""What an anchor may wait for; `SyncOptions` says what each means."""
-
-STEPS_LEARNED = 16
-SHORT_STEPS = 3
-"""The next frame of a camera is expected after the third shortest of its last sixteen steps: lost frames and a rate that has
-fallen make steps longer, which does not matter then, and jitter makes one frame in six come sooner, by little."""
-
-
-@dataclass(frozen=True)
-class SyncOptions:
-    """How sets are matched. All times are differences of stamps, nanoseconds.
-
-    `match` says what an anchor waits for. With 'nearest' it waits until no better frame and no better joint sample can
-    come: the next frame of each follower, and a sample of each joint at or after the anchor's stamp. With 'expected' it
-    does so too, but takes a follower's earlier frame, if within `tolerance_ns`, where that is at least as near as the next
-    one is expected to be, by the last `STEPS_LEARNED` steps from stamp to stamp of that camera; until there have been so
-    many it waits. It takes that frame also when the next one has come already, so that the choice depends on the stamps of
-    each camera alone. With 'soonest' it
-    takes the nearest of what has come as soon as that is within the limits: of each follower a frame within
-    `tolerance_ns`, of each joint the interpolated position if samples lie around the stamp, else the last one before
-    it, held, if within `joint_max_age_ns`. Neither extrapolates. Under 'soonest' the skew is larger, and the sets
-    depend on which topic's message came first, so that a bag gives the robot's sets only if it holds the messages in
-    the order in which the node had them.
-
-    Attributes:
-        anchor: the camera whose every frame asks for a set.
-        match: one of `MATCHES`.
-        tolerance_ns: a follower frame further than this from the anchor's stamp is no match.
-        camera_period_ns: declared frame period of the followers, instead of one that is learned: the next frame is
-            expected after it, with 'nearest' too. 0 declares none.
-        max_wait_ns: an anchor gives up on a stream that is silent once two newer anchors are this much later.
-        joint_max_age_ns: joints rest on samples no further than this from the anchor's stamp.
-        horizon_ns: how long frames and joints are kept; a stamp that is this much before its stream's newest means
-            that the stream's clock jumped.
-    """
-
-    anchor: str = 'global'
-    match: str = 'expected'
-    tolerance_ns: int = 20_000_000
-    camera_period_ns: int = 0
-    max_wait_ns: int = 200_000_000
-    joint_max_age_ns: int = 100_000_000
-    horizon_ns: int = 1_000_000_000
-
-    def __post_init__(self) -> None:
-        if self.match not in MATCHES:
-            raise ConfigError(f'match: {self.match!r} is unknown; use one of {list(MATCHES)}')
-        needed = max(self.tolerance_ns, self.joint_max_age_ns, self.max_wait_ns)
-        if self.horizon_ns < needed:
-            raise ConfigError(
-                f'horizon_s: {self.horizon_ns / 1e9} is shorter than tolerance_ms, joint_max_age_ms or max_wait_ms '
-                f'({needed / 1e6} ms); make the horizon longer'
-            )
-
-
-class _Kept(NamedTuple):
-    """A frame, and how long after its stamp it is as near as the next one was expected to be when it came."""
-
-    frame: Frame
-    reach_ns: int
-
-
-class _FrameBuffer(History[_Kept]):
-    """The recent frames of one follower camera."""
-
-    def __init__(self, options: SyncOptions) -> None:
-        super().__init__(options.horizon_ns, MAX_FRAMES)
-        self._options = options
-        self._steps_ns: deque[int] = deque(maxlen=STEPS_LEARNED)
-
-    def set_options(self, options: SyncOptions) -> None:
-        """Go by other options."""
-        self.horizon_ns = options.horizon_ns
-        self._options = options
-
-    def take(self, frame: Frame, asked_ns: int) -> None:
-        """Keep a frame; `asked_ns` as in `History.add`."""
-        self.begin_again_after_jump(frame.stamp_ns)
-        self.add(frame.stamp_ns, _Kept(frame, self._learn(frame.stamp_ns)), asked_ns)
-
-    def clear(self) -> None:
-        """Forget everything, and what was learned."""
-        super().clear()
-        self._steps_ns.clear()
-
-    def _learn(self, stamp_ns: int) -> int:
-        """Take a stamp into account; returns the frame's `reach_ns`."""
-        at = bisect_left(self.stamps_ns, stamp_ns)
-        if at == len(self):
-            self._steps_ns.extend(stamp_ns - newest_ns for newest_ns in self.stamps_ns[-1:])
-            return self._next_step_ns() // 2
-        # The second of one stamp takes the place of the first. One that comes late says nothing of what comes next.
-        is_known = at < len(self) and self.stamps_ns[at] == stamp_ns
-        return self.items[at].reach_ns if is_known else 0
-
-    def _next_step_ns(self) -> int:
-        """After how long the next frame is expected; 0 says nothing."""
-        if self._options.camera_period_ns:
-            return self._options.camera_period_ns
-        if self._options.match != 'expected' or len(self._steps_ns) < STEPS_LEARNED:
-            return 0
-        return sorted(self._steps_ns)[SHORT_STEPS - 1]
-
-    def best(self, stamp_ns: int) -> Frame | None:
-        """The frame for a stamp: the first that was expected to be the nearest, else the nearest, however far.
-
-        Of two equally near, the earlier.
-        """
-        if (expected := self._expected(stamp_ns)) is not None:
-            return expected
-        at = bisect_left(self.stamps_ns, stamp_ns)
-        around = [kept.frame for kept in self.items[max(at - 1, 0) : at + 1]]
-        return min(around, key=lambda frame: abs(frame.stamp_ns - stamp_ns), default=None)
-
-    def _expected(self, stamp_ns: int) -> Frame | None:
-        """The first frame before a stamp that was expected to be as near as the one after it."""
-        begin, end = (bisect_left(self.stamps_ns, ns) for ns in (stamp_ns - self._options.tolerance_ns, stamp_ns))
-        near = (kept.frame for kept in self.items[begin:end] if stamp_ns - kept.frame.stamp_ns <= kept.reach_ns)
-        return next(near, None)
-
-    def begins_after(self, stamp_ns: int) -> bool:
-        """Whether even the oldest frame kept is later than the stamp."""
-        return bool(self.stamps_ns) and self.stamps_ns[0] > stamp_ns
-
-    def is_settled(self, stamp_ns: int) -> bool:
-        """Whether the frame for a stamp need not be waited for: none better can come, or a good one is enough."""
-        if self.reaches(stamp_ns):
-            return True
-        if self._options.match == 'soonest' and self.reaches(stamp_ns - self._options.tolerance_ns):
-            return True
-        return self._expected(stamp_ns) is not None
 
 
 @dataclass(frozen=True)
@@ -197,7 +61,7 @@ class Synchroniser:
         self._spec = spec
         self._options = options
         self._pending: deque[Frame] = deque()
-        self._followers = {name: _FrameBuffer(options) for name in spec.cameras if name != options.anchor}
+        self._followers = {name: FrameBuffer(options) for name in spec.cameras if name != options.anchor}
         self._joints = JointBuffer(spec.joint_names, options.horizon_ns, options.joint_max_age_ns, MAX_JOINT_SAMPLES)
         self._last_decided_ns = -1
         self._jump: _Jump | None = None

@@ -12,8 +12,8 @@ from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.options import ModelOptions
 from fused_encoder_ros.model.packed_spec import read_packed_spec
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.pipeline.sync import SyncOptions
 from fused_encoder_ros.settings.parameter import Parameter
 from fused_encoder_ros.settings.table import SPEC_PARAMETERS, parameters
 from fused_encoder_ros.settings.topics import COMPRESSED_SUFFIX, absolute, is_compressed, refuse_shared_topics

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fused_encoder_ros.model.options import DESIGNS, ENGINES, PRECISIONS
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.pipeline.sync import MATCHES
+from fused_encoder_ros.pipeline.options import MATCHES
 from fused_encoder_ros.settings.parameter import Parameter
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, INTERPOLATIONS, ObservationSpec
 

@@ -403,8 +403,8 @@ def test_parameters_describe_themselves(desk: Desk) -> None:
 def test_the_synchroniser_is_a_message_filter() -> None:
     """Another node can connect it to its own Subscribers."""
     from fused_encoder_ros.pipeline.data import Drop, Observation
+    from fused_encoder_ros.pipeline.options import SyncOptions
     from fused_encoder_ros.pipeline.pipeline import Pipeline
-    from fused_encoder_ros.pipeline.sync import SyncOptions
     from fused_encoder_ros.ros.filters import ObservationFilter, SimpleFilter, Subscriber
     from fused_encoder_ros.spec import ObservationSpec
 
@@ -446,8 +446,8 @@ def test_the_synchroniser_is_a_message_filter() -> None:
 def test_a_fault_in_a_callback_costs_no_other_set() -> None:
     """Two sets that one message completes: the callback fails on the first and still gets the second, and later ones."""
     from fused_encoder_ros.pipeline.data import Observation
+    from fused_encoder_ros.pipeline.options import SyncOptions
     from fused_encoder_ros.pipeline.pipeline import Pipeline
-    from fused_encoder_ros.pipeline.sync import SyncOptions
     from fused_encoder_ros.ros.filters import ObservationFilter, SimpleFilter
     from fused_encoder_ros.spec import ObservationSpec
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from fused_encoder_ros.pipeline.data import JOINTS
-from fused_encoder_ros.pipeline.sync import MAX_FRAMES, MAX_JOINT_SAMPLES, SHORT_STEPS, STEPS_LEARNED, SyncOptions
+from fused_encoder_ros.pipeline.frames import MAX_FRAMES, SHORT_STEPS, STEPS_LEARNED
+from fused_encoder_ros.pipeline.options import SyncOptions
+from fused_encoder_ros.pipeline.sync import MAX_JOINT_SAMPLES
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from fused_encoder_ros.offline.bag import pack, typestore
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
 from fused_encoder_ros.pipeline.images import image_content
+from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.pipeline.outputs import OutputMessages, describe_outcome
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.pipeline.sync import SyncOptions
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 
 SPEC = ObservationSpec(image_size=16, joint_names=('a', 'b', 'c'))

@@ -20,8 +20,10 @@ from ros_messages import MS
 from streams import JOINT_COUNT, recordings
 
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason
+from fused_encoder_ros.pipeline.frames import SHORT_STEPS, STEPS_LEARNED
+from fused_encoder_ros.pipeline.options import MATCHES, SyncOptions
 from fused_encoder_ros.pipeline.pipeline import Pipeline
-from fused_encoder_ros.pipeline.sync import MATCHES, SHORT_STEPS, STEPS_LEARNED, Synchroniser, SyncOptions
+from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.spec import ObservationSpec
 
 SPEC = ObservationSpec(image_size=8, joint_names=tuple('abc'[:JOINT_COUNT]))

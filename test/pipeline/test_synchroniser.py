@@ -12,7 +12,9 @@ from ros_messages import MS, T0
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, JointSample, Observation, Outcome, Reason, Reject
-from fused_encoder_ros.pipeline.sync import MAX_FRAMES, Synchroniser, SyncOptions
+from fused_encoder_ros.pipeline.frames import MAX_FRAMES
+from fused_encoder_ros.pipeline.options import SyncOptions
+from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.spec import ObservationSpec
 
 SPEC = ObservationSpec(image_size=8, joint_names=('a', 'b'))

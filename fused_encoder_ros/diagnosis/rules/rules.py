@@ -53,6 +53,8 @@ def _missing_topics(facts: Facts) -> Findings:
     else:
         told.append('No other topic has a fitting type')
         fix = 'Start the drivers.' if facts.noun == 'robot' else 'Record the topics of every source.'
+    if any(source != JOINTS for source in missing):
+        fix += ' Where the robot has other cameras, name them in the parameter cameras.'
     title = f'the {facts.noun} has no usable topic for {some(list(missing))}'
     yield Finding(Severity.FAIL, title, f'{". ".join(told)}.', fix, _topic_parameters(facts, likely))
 

@@ -48,8 +48,9 @@ SPEC = ObservationSpec()
 QUEUES = (5, 10, 20, 50, 100, 200, 500)
 SLOPS_S = (0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1)
 POLICIES = {
-    'ours, nearest': {},
-    'ours, nearest, camera_period_ms 33.3': {'camera_period_ns': 33_333_333},
+    'ours, nearest': {'match': 'nearest'},
+    'ours, expected': {'match': 'expected'},
+    'ours, nearest, camera_period_ms 33.3': {'match': 'nearest', 'camera_period_ns': 33_333_333},
     'ours, soonest': {'match': 'soonest'},
 }
 
@@ -190,7 +191,7 @@ def after_a_fault(case: Case, setting: tuple[int, float]) -> dict[str, Any]:
     sent = record(case, DURATION_S)
     answers: dict[str, Any] = {}
     inputs = {source: message_filters.SimpleFilter() for source in SOURCES}
-    observations = ObservationFilter(Pipeline(SPEC, SyncOptions()), inputs)
+    observations = ObservationFilter(Pipeline(SPEC, SyncOptions(match='nearest')), inputs)
     mine: list[Set] = []
 
     def on_observation(observation: Observation) -> None:

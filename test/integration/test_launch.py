@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from fused_encoder_ros.model import ImageJointEncoder
+from fused_encoder_ros.model.packed_checkpoint import write_packed
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import DERIVED_PARAMETERS, Settings, parameters, read_parameter_file
-from fused_encoder_ros.spec import CAMERAS
+from fused_encoder_ros.spec import CAMERAS, ObservationSpec
 from fused_encoder_ros.synthetic import Rig
 
 PACKAGE = 'fused_encoder_ros'
@@ -205,6 +207,42 @@ def test_arguments_override_the_parameter_file_and_absent_ones_do_not(
     assert (values[0].integer_value, values[1].bool_value) == (7, True)
     assert values[2].string_array_value == ['/l', '/r']
     assert [value.string_value for value in values[3:]] == ['file/left', 'right_wrist/image', '/head/image']
+
+
+@needs_launch
+def test_demo_with_other_cameras(installed: None, watcher: Watcher, tmp_path: Path) -> None:
+    """Robot and node have them both."""
+    with launched(tmp_path / 'log', 'demo.launch.py', 'namespace:=robot2', 'cameras:=[front, hand]'):
+        watcher.wait_for_features('/robot2/fused_encoder')
+    assert 'listening to /robot2/front/image, /robot2/hand/image, /robot2/joint_states' in (tmp_path / 'log').read_text()
+
+
+@needs_launch
+@pytest.mark.parametrize('told_by', ['argument', 'parameter file', 'checkpoint'])
+def test_any_camera_is_an_argument(installed: None, watcher: Watcher, tmp_path: Path, told_by: str) -> None:
+    cameras = ['front', 'hand']
+    arguments = ['front:=/front/color', 'hand:=/hand/color']
+    if told_by == 'argument':
+        arguments.append('cameras:=[front, hand]')
+    elif told_by == 'parameter file':
+        content = {'fused_encoder': {'ros__parameters': {'cameras': cameras, 'topics': {'hand': '/not/this/one'}}}}
+        (tmp_path / 'robot.yaml').write_text(yaml.safe_dump(content))
+        arguments.append(f'params_file:={tmp_path / "robot.yaml"}')
+    else:
+        write_packed(
+            tmp_path / 'run.safetensors', ImageJointEncoder(camera_count=2).eval(), ObservationSpec(cameras=tuple(cameras))
+        )
+        arguments.append(f'checkpoint:={tmp_path / "run.safetensors"}')
+    with launched(tmp_path / 'log', 'fused_encoder.launch.py', *arguments):
+        watcher.wait_until_active('/fused_encoder')
+    assert 'anchor front; listening to /front/color, /hand/color, /joint_states' in (tmp_path / 'log').read_text()
+
+
+@needs_launch
+def test_an_argument_for_a_camera_that_is_not_there_is_refused(installed: None, tmp_path: Path) -> None:
+    with launched(tmp_path / 'log', 'fused_encoder.launch.py', 'cameras:=[front]', 'global:=/head') as process:
+        process.wait(START_LIMIT_S)
+    assert 'topics.global: there is no camera global; cameras are front' in (tmp_path / 'log').read_text()
 
 
 @needs_launch

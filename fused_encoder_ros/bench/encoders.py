@@ -19,10 +19,10 @@ def encoder_for(design: str, cameras: Sequence[str]) -> Encoder:
     return ImageJointEncoder(camera_count=len(cameras)) if design == SINGLE else ThreeStreamEncoder(cameras=cameras)
 
 
-def calibrated(encoder: Encoder, cameras: Sequence[str]) -> Encoder:
+def calibrated(encoder: Encoder, cameras: Sequence[str], rounds: int = 10) -> Encoder:
     """The encoder with BatchNorm statistics of ordinary images, so that activations have ordinary sizes."""
     encoder.train()
     with torch.no_grad():
-        for _ in range(10):
+        for _ in range(rounds):
             encoder(*(torch.rand(8, 3, 84, 84) for _ in cameras), torch.randn(8, _JOINTS))
     return encoder.eval()

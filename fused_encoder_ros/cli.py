@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"fused-encoder: {error}; install what bags need: pip install '.[desk]'", file=sys.stderr)
         return EXIT_FAILED
+    except ImportError as error:
+        print(f'fused-encoder: {error}', file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print('fused-encoder: interrupted; nothing incomplete was left behind', file=sys.stderr)
         return EXIT_FAILED

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fused_encoder_ros.bench.encoders import encoder_for
 from fused_encoder_ros.bench.measuring import describe_machine, interleaved, synchronise
-from fused_encoder_ros.bench.subject import encoder_for
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.options import SINGLE, THREE_STREAM
 from fused_encoder_ros.spec import CAMERAS
@@ -77,12 +77,18 @@ def _layers(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class TrainingStep:
-    """One design in training: runs a step and keeps the milliseconds of its parts."""
+    """One design in training: runs a step and keeps the milliseconds of its parts.
 
-    def __init__(self, encoder: Encoder, cameras: int, device: torch.device) -> None:
+    Attributes:
+        on_part: called with the name of each part when it is done; the device has done it too.
+    """
+
+    def __init__(self, encoder: Encoder, cameras: int, device: torch.device, autocast: torch.dtype | None = None) -> None:
         self.encoder = encoder.to(device).train()
         self.device = device
         self.times: list[dict[str, float]] = []
+        self.on_part: Callable[[str], None] = lambda part: None
+        self._autocast = autocast
         self._cvae = Cvae().to(device)
         self.optimiser = torch.optim.Adam([*self.encoder.parameters(), *self._cvae.parameters()])
         generator = torch.Generator(device).manual_seed(0)
@@ -95,13 +101,15 @@ class TrainingStep:
 
         def mark(part: str) -> None:
             marks.append((part, self._now()))
+            self.on_part(part)
 
-        features = self.encoder.image_features(self.images)
-        mark('image encoding')
-        fused = self.encoder.fusion_fc(torch.cat([*features, self.encoder.joint_fc(self.joints)], 1))
-        mark('feature fusion')
-        loss = self._cvae(fused, self._actions)
-        mark('CVAE forward')
+        with self.precision():
+            features = self.encoder.image_features(self.images)
+            mark('image encoding')
+            fused = self.encoder.fusion_fc(torch.cat([*features, self.encoder.joint_fc(self.joints)], 1))
+            mark('feature fusion')
+            loss = self._cvae(fused, self._actions)
+            mark('CVAE forward')
         self.optimiser.zero_grad()
         loss.backward()
         mark('gradients')
@@ -110,17 +118,31 @@ class TrainingStep:
         parts = {part: (now - before) * 1e3 for (_, before), (part, now) in pairwise(marks)}
         self.times.append({**parts, 'total': sum(parts.values())})
 
+    def precision(self) -> torch.autocast:
+        """What the forward pass runs in: float32, or what autocast makes of it."""
+        return torch.autocast(self.device.type, self._autocast or torch.bfloat16, enabled=self._autocast is not None)
+
     def _now(self) -> float:
         synchronise(self.device)
         return time.perf_counter()
 
 
 def run(
-    device: torch.device, threads: int, rounds: int, cameras: Sequence[str], progress: Callable[[str], None]
+    device: torch.device,
+    threads: int,
+    rounds: int,
+    cameras: Sequence[str],
+    progress: Callable[[str], None],
+    autocast: torch.dtype | None = None,
 ) -> dict[str, Any]:
-    """Measure both designs, interleaved; figures are medians, in the units of `ANNOUNCED`'s names."""
+    """Measure both designs, interleaved; figures are medians, in the units of `ANNOUNCED`'s names.
+
+    Training and forward passes run in float32, or under autocast in the type given.
+    """
     torch.set_num_threads(threads)
-    steps = {design: TrainingStep(encoder_for(design, cameras), len(cameras), device) for design in (THREE_STREAM, SINGLE)}
+    steps = {
+        design: TrainingStep(encoder_for(design, cameras), len(cameras), device, autocast) for design in (THREE_STREAM, SINGLE)
+    }
     figures: dict[str, dict[str, float]] = {design: {} for design in steps}
     for design, step in steps.items():
         figures[design] |= {f'parameters, M: {part}': count / 1e6 for part, count in _parameters(step.encoder).items()}
@@ -129,7 +151,7 @@ def run(
         for design, ms in _forward(steps, batch, rounds, device).items():
             figures[design][f'forward, ms: batch {batch}'] = ms
     progress('training steps')
-    interleaved(steps, max(rounds // 4, 5))
+    interleaved(steps, max(rounds // 4, 1))
     for design, step in steps.items():
         timed = step.times[len(step.times) // 4 :]  # the first ones set things up
         for part in timed[0]:
@@ -158,14 +180,14 @@ def _parameters(encoder: Encoder) -> dict[str, int]:
 
 def _forward(steps: dict[str, TrainingStep], batch: int, rounds: int, device: torch.device) -> dict[str, float]:
     def call(step: TrainingStep) -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), step.precision():
             step.encoder.stacked(step.images[:batch], step.joints[:batch])
         synchronise(device)
 
     for step in steps.values():
         step.encoder.eval()
     calls = {design: lambda step=step: call(step) for design, step in steps.items()}
-    times = interleaved(calls, rounds if batch == 1 else max(rounds // 4, 5))
+    times = interleaved(calls, rounds if batch == 1 else max(rounds // 4, 1))
     for step in steps.values():
         step.encoder.train()
     return {design: float(np.median(values)) for design, values in times.items()}
@@ -182,7 +204,7 @@ def _memory(step: TrainingStep) -> dict[str, int]:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), step.precision():
         feature = step.encoder.stacked(step.images, step.joints)
     del feature
     parameters = list(step.encoder.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from fused_encoder_ros.bench.encoders import calibrated, encoder_for
 from fused_encoder_ros.bench.measuring import sweep_caches
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model._torchvision import import_torchvision
-from fused_encoder_ros.model.encoder import Encoder, ImageJointEncoder, ThreeStreamEncoder
+from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import Engine, choose_engine
-from fused_encoder_ros.model.options import SINGLE
 from fused_encoder_ros.pipeline.images import ImageDecoder
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -61,21 +61,6 @@ def serve(pipe: Any, subject: Subject) -> None:
             pipe.send(calls['features']() if 'features' in calls else None)
         else:
             pipe.send(_timed(calls[name], pause_s) if name in calls else None)
-
-
-def encoder_for(design: str, cameras: Sequence[str]) -> Encoder:
-    """An encoder of usual dimensions with random weights, the same each time."""
-    torch.manual_seed(0)
-    return ImageJointEncoder(camera_count=len(cameras)) if design == SINGLE else ThreeStreamEncoder(cameras=cameras)
-
-
-def calibrated(encoder: Encoder, cameras: Sequence[str]) -> Encoder:
-    """The encoder with BatchNorm statistics of ordinary images, so that activations have ordinary sizes."""
-    encoder.train()
-    with torch.no_grad():
-        for _ in range(10):
-            encoder(*(torch.rand(8, 3, 84, 84) for _ in cameras), torch.randn(8, _JOINTS))
-    return encoder.eval()
 
 
 def _timed(call: Call, pause_s: float) -> float:

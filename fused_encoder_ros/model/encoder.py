@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.model._torch import check_torch
 from fused_encoder_ros.model._torchvision import import_torchvision
 from fused_encoder_ros.model.state_dict import read_state_dict
 from fused_encoder_ros.spec import CAMERAS
 
+check_torch()
 models = import_torchvision().models
 
 CONV1_INITS = ('copy', 'scaled')

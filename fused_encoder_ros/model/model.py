@@ -103,7 +103,7 @@ class Model:
             joints = np.where(finite[:, np.newaxis], joints, np.float32(0))
         try:
             features = self.engine.encode(images, joints)
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             raise EngineError(
                 f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu ({error})'
             ) from error

@@ -1,0 +1,1 @@
+"""The parts of benchmarks/gpu.py. Each is a function `run` that takes a Context and returns what goes into the JSON."""

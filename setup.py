@@ -41,7 +41,7 @@ setup(
             'rosbags',
             'rosbags-image',
             'safetensors',
-            'torch',
+            'torch>=2.1',
             'torchvision',
             'tqdm',
         ],

@@ -84,10 +84,10 @@ def generate_launch_description() -> LaunchDescription:
 
 def _cameras(params_file: str, given: Mapping[str, str]) -> tuple[str, ...]:
     """The node's cameras: as an argument says, the parameter file or the packed checkpoint."""
-    stated = {name: yaml.safe_load(text) for name, text in given.items() if name in ('cameras', 'checkpoint')}
     try:
+        stated = {name: yaml.safe_load(text) for name, text in given.items() if name in ('cameras', 'checkpoint')}
         return cameras_of({**read_parameter_file(params_file), **stated})
-    except FusedEncoderError:
+    except (FusedEncoderError, yaml.YAMLError):
         return ()  # the node says what is wrong
 
 

@@ -77,7 +77,7 @@ def test_tries_grow_rarer_while_it_cannot_be_built(model: Model, monkeypatch: py
 
 
 def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
-    """An engine that fails, gives NaN, or a middleware that refuses to publish: each set is accounted for."""
+    """An engine that fails or gives NaN, a middleware that refuses to publish, a set of a wrong shape: each is accounted for."""
     published: list[int] = []
     faults: list[tuple[int, str]] = []
 
@@ -90,9 +90,13 @@ def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.Ca
         faults.append((observation.stamp_ns, detail))
         raise OSError('and so is the log')
 
+    def fail() -> None:
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+    model.engine._single._run = fail  # until the engine is built anew
     worker = EncodeWorker(model, publish, fault)
-    for stamp in range(1, 6):
-        images = np.zeros((84, 84, 3 if stamp == 1 else 9), np.uint8)
+    for stamp in range(1, 7):
+        images = np.zeros((84, 84, 3 if stamp == 6 else 9), np.uint8)
         positions = np.full(16, np.nan if stamp == 2 else 0.5)
         worker.post(Observation(stamp, images, positions.astype(np.float32), positions, {}))
         end = time.monotonic() + 60
@@ -101,9 +105,13 @@ def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.Ca
             time.sleep(0.01)
     assert worker.stop() is None
     assert published == [4, 5]
-    assert [stamp for stamp, _ in faults] == [1, 2, 3]
-    for (_, detail), says in zip(
-        faults, ('the engine openvino failed: RuntimeError', 'NaN or infinity', 'could not be published: OSError')
-    ):
+    assert [stamp for stamp, _ in faults] == [1, 2, 3, 6]
+    said = (
+        'the engine openvino failed: RuntimeError',
+        'NaN or infinity',
+        'could not be published: OSError',
+        'images are of shape (1, 84, 84, 3); the encoder takes',
+    )
+    for (_, detail), says in zip(faults, said):
         assert says in detail
     assert 'telling so failed' in capfd.readouterr().err

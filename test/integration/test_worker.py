@@ -77,7 +77,7 @@ def test_tries_grow_rarer_while_it_cannot_be_built(model: Model, monkeypatch: py
 
 
 def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
-    """An engine that fails or gives NaN, a middleware that refuses to publish, a set of a wrong shape: each is accounted for."""
+    """An engine that fails or gives NaN, a publisher that refuses, a set of a wrong shape: each is accounted for."""
     published: list[int] = []
     faults: list[tuple[int, str]] = []
 

@@ -32,7 +32,7 @@ $(VENV)/.complete: Makefile setup.py requirements/lock.txt requirements/$(ROS).t
 	$(BIN)/python -m pip install --quiet --constraint requirements/lock.txt $(TORCH)
 	@# torchvision's own pin of torch would replace a CPU build.
 	$(BIN)/python -m pip install --quiet --no-deps $(TORCHVISION) $(PINS)
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --use-pep517 --editable .
 	@touch $@
 
 demo: setup

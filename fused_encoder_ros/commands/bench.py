@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.spec import CAMERAS, check_cameras
+from fused_encoder_ros.commands.common import add_cameras
+from fused_encoder_ros.spec import check_cameras
 
 
 def add_commands(commands: Any) -> None:
@@ -40,7 +41,7 @@ def _subject(subjects: Any, name: str, text: str, run: Callable[[argparse.Namesp
     command = subjects.add_parser(name, help=text, description=f'Measure {text}.')
     command.add_argument('--rounds', type=int, default=rounds, help=f'default: {rounds}')
     command.add_argument('--out', type=Path, metavar='JSON', help='write the figures, the machine and this command')
-    command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    add_cameras(command)
     command.set_defaults(run=run)
     return command
 

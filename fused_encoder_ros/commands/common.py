@@ -12,6 +12,7 @@ from typing import Any
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.spec import CAMERAS
 
 _interrupted = False
 
@@ -28,6 +29,11 @@ def interrupt_on_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+
+
+def add_cameras(command: argparse.ArgumentParser) -> None:
+    """Add the option that names the cameras of a synthetic robot."""
+    command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
 
 
 def add_parameters(command: argparse.ArgumentParser) -> None:

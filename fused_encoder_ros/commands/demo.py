@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fused_encoder_ros.commands.common import EXIT_FAILED, EXIT_OK
+from fused_encoder_ros.commands.common import EXIT_FAILED, EXIT_OK, add_cameras
 from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
 from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.settings.dds import keep_to_this_host
-from fused_encoder_ros.spec import CAMERAS
 
 if TYPE_CHECKING:
     from fused_encoder_ros.ros.recorder import Recording
@@ -30,7 +29,7 @@ def add_commands(commands: Any) -> None:
     )
     demo.add_argument('--out', type=Path, default=Path('demo_out'), metavar='DIR', help='default: demo_out')
     demo.add_argument('--duration', type=float, default=10.0, metavar='S', help='seconds of robot (default: 10)')
-    demo.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    add_cameras(demo)
     demo.set_defaults(run=_demo)
 
 

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.commands.common import EXIT_OK
+from fused_encoder_ros.commands.common import EXIT_OK, add_cameras
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
 
@@ -24,7 +23,7 @@ def add_commands(commands: Any) -> None:
     rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: mcap')
     rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='default: 100')
     rig.add_argument('--camera-rate', type=float, default=30.0, metavar='HZ', help='default: 30')
-    rig.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    add_cameras(rig)
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
     rig.add_argument('--seed', type=int, default=0, help='default: 0')
     rig.add_argument('--force', action='store_true', help='replace an existing bag')

@@ -82,7 +82,34 @@ class ResNet18Encoder(nn.Module):
         return torch.relu(self.fc(torch.flatten(convolutions, 1).to(self.fc.weight.dtype)))
 
 
-class ImageJointEncoder(nn.Module):
+class FusionEncoder(nn.Module):
+    """What the designs share: features of the images and of the joints, joined and fused.
+
+    Attributes:
+        joint_dim: number of joints J.
+        fusion_dim: width of the fused feature.
+    """
+
+    joint_dim: int
+    fusion_dim: int
+    joint_fc: nn.Sequential
+    fusion_fc: nn.Sequential
+
+    def image_features(self, images: Tensor) -> list[Tensor]:
+        """Features of stacked images float32 [B,3*N,S,S], one or one for each camera, float32 [B,image_feature_dim]."""
+        raise NotImplementedError
+
+    def forward(self, *images_and_joint: Tensor) -> Tensor:
+        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
+        *images, joint = images_and_joint
+        return self.stacked(torch.cat(images, dim=1), joint)
+
+    def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
+        """The same, of images already stacked to float32 [B,3*N,S,S]."""
+        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
+
+
+class ImageJointEncoder(FusionEncoder):
     """One ResNet18 over the images of all cameras, stacked to three channels a camera (of the usual three: left 0-2, right
     3-5, global 6-8).
 
@@ -111,21 +138,12 @@ class ImageJointEncoder(nn.Module):
         self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
         self.fusion_fc = _fusion(2 * image_feature_dim, fusion_dim)
 
-    def forward(self, *images_and_joint: Tensor) -> Tensor:
-        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
-        *images, joint = images_and_joint
-        return self.stacked(torch.cat(images, dim=1), joint)
-
-    def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
-        """The same, of images already stacked to float32 [B,3*N,S,S]."""
-        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
-
     def image_features(self, images: Tensor) -> list[Tensor]:
         """The image feature float32 [B,image_feature_dim] of stacked images, as the only element."""
         return [self.image_encoder(images)]
 
 
-class ThreeStreamEncoder(nn.Module):
+class ThreeStreamEncoder(FusionEncoder):
     """The original design: a ResNet18 for each camera, of which the training code has three.
 
     Args:
@@ -157,15 +175,6 @@ class ThreeStreamEncoder(nn.Module):
     def streams(self) -> list[ResNet18Encoder]:
         """The encoder of each camera."""
         return [getattr(self, camera + STREAM_SUFFIX) for camera in self.cameras]
-
-    def forward(self, *images_and_joint: Tensor) -> Tensor:
-        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
-        *images, joint = images_and_joint
-        return self.stacked(torch.cat(images, dim=1), joint)
-
-    def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
-        """The same, of images stacked to float32 [B,3*N,S,S]."""
-        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
 
     def image_features(self, images: Tensor) -> list[Tensor]:
         """The feature of each camera, float32 [B,image_feature_dim], of stacked images."""

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fused_encoder_ros.bench.measuring import peak_gflops
 from fused_encoder_ros.model.engines.eager import exact_float32
 from fused_encoder_ros.model.engines.engine import Features, Images, Joints
-from fused_encoder_ros.model.options import DESIGNS, SINGLE
+from fused_encoder_ros.model.engines.network import Network
+from fused_encoder_ros.model.options import SINGLE, THREE_STREAM
 from gpu_parts.context import Context, attempt
 from gpu_parts.recorded import record
 from gpu_parts.subjects import CPU, DTYPES, build, fast_engines, network_of, same_bits, sets_of, spec_of
@@ -26,11 +27,13 @@ WAITS = ('synchronise', 'ask the stream', 'ask an event', 'sleep on an event')
 
 
 def run(context: Context) -> dict[str, Any]:
-    """For each design and precision; the variants for the single design."""
+    """Each engine and precision of the single design, and the fastest of the other; the variants for the fastest."""
     exact_float32()
     result: dict[str, Any] = {}
-    for design, (engine, precision) in product(context.pick(DESIGNS, (SINGLE,)), fast_engines(context.device)):
-        fast = build(engine, precision, design, context.device)
+    engines = fast_engines(context.device)
+    subjects = [(SINGLE, *engine) for engine in engines]
+    for design, engine, precision in subjects if context.reduced else [*subjects, (THREE_STREAM, *engines[0])]:
+        fast: Any = build(engine, precision, design, context.device)
         images, joints = sets_of(spec_of(), 1)
 
         def call() -> Features:
@@ -40,12 +43,13 @@ def run(context: Context) -> dict[str, Any]:
         ran = kernels(call, context.device, context.pick(20, 2))
         row: dict[str, Any] = {'engine': times}
         result[f'{design} {engine} {precision}'] = row
-        row['parts'] = attempt(_parts, context, design, precision)
-        row['floor'] = attempt(_floor, context, design, precision, ran)
+        network = fast._network(1) if context.on_cuda else fast._network
+        row['parts'] = attempt(_parts, context, network)
+        row['floor'] = attempt(_floor, context, network, design, precision, ran)
         if 'us' in row['floor']:
             row['floor']['times the floor'] = round(times['p50_ms'] * 1e3 / row['floor']['us'], 2)
-        if design == SINGLE:
-            row['variants'] = attempt(_variants, context, precision, call())
+        if (design, engine, precision) == subjects[0]:
+            row['variants'] = attempt(_variants, context, network, call())
         row['kernels'] = {'us a set': round(sum(one['us_a_set'] for one in ran), 2), 'longest': ran[: context.pick(40, 10)]}
         context.keep(result)
     return result
@@ -65,12 +69,12 @@ class Way:
 
 
 class Route:
-    """Host array to host array like `cuda_graph`, in one of several ways; every step can be timed."""
+    """Host array to host array like an engine of CUDA, in one of several ways; every step can be timed."""
 
     @torch.inference_mode()
-    def __init__(self, precision: str, device: torch.device, way: Way, design: str = SINGLE) -> None:
+    def __init__(self, network: Network, device: torch.device, way: Way) -> None:
         self._device, self._way = device, way
-        self._network = network_of(design, precision, device)
+        self._network = network
         self._host, self._host_parts = _buffers(CPU, way.one_buffer, pinned=True)
         self._given, parts = _buffers(device, way.one_buffer)
         self._host_feature = torch.zeros((1, 256), pin_memory=True)
@@ -178,10 +182,10 @@ def _buffers(device: torch.device, one: bool, pinned: bool = False) -> tuple[lis
     return [whole], (whole[first:].view(shape), whole[:first].view(torch.float32).view(joints))
 
 
-def _parts(context: Context, design: str, precision: str) -> dict[str, Any]:
+def _parts(context: Context, network: Network) -> dict[str, Any]:
     """Microseconds, medians: what the host does, what the device does meanwhile."""
     context.need_cuda('a recorded graph')
-    route, (images, joints) = Route(precision, context.device, Way(), design), sets_of(spec_of(), 1)
+    route, (images, joints) = Route(network, context.device, Way()), sets_of(spec_of(), 1)
     times: dict[str, list[float]] = {}
     before = [0.0]
 
@@ -198,7 +202,7 @@ def _parts(context: Context, design: str, precision: str) -> dict[str, Any]:
     return {'host, us': host, 'host without the wait, us': without_wait, 'device, us': route.on_device(context.pick(500, 5))}
 
 
-def _floor(context: Context, design: str, precision: str, ran: list[dict[str, Any]]) -> dict[str, Any]:
+def _floor(context: Context, network: Network, design: str, precision: str, ran: list[dict[str, Any]]) -> dict[str, Any]:
     """The least that this network can take here: its kernels one after the other, each as long as an empty one; or its weights
     read once; or its arithmetic at the rate of a large matrix product; and the copies."""
     context.need_cuda('the floor of a recorded graph')
@@ -212,7 +216,6 @@ def _floor(context: Context, design: str, precision: str, ran: list[dict[str, An
             return one
 
         replay_empty, _ = record(empty, device)
-        network = network_of(design, precision, device)
         weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
         flat = torch.zeros(weights // 4, device=device)
         replay_read, _ = record(lambda: flat.sum(), device)
@@ -220,7 +223,7 @@ def _floor(context: Context, design: str, precision: str, ran: list[dict[str, An
     per_kernel = device_us(replay_empty, device, 50) / 100
     read = device_us(replay_read, device, 200)
     arithmetic = _gflop(design) / peak_gflops(dtype, device) * 1e6
-    moved = Route(precision, device, Way(), design).on_device(200)
+    moved = Route(network, device, Way()).on_device(200)
     copies = moved['upload'] + moved['download']
     return {
         'kernels': count,
@@ -242,11 +245,11 @@ def _gflop(design: str) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def _variants(context: Context, precision: str, expected: Features) -> dict[str, Any]:
+def _variants(context: Context, network: Network, expected: Features) -> dict[str, Any]:
     """Every way of feeding the graph, with the same bits as the engine; paced ones for the way of the engine and the best."""
     context.need_cuda('other ways of feeding a graph')
     images, joints = sets_of(spec_of(), 1)
-    routes = {str(way): Route(precision, context.device, way) for way in _ways()}
+    routes = {str(way): Route(network, context.device, way) for way in _ways()}
     rows: dict[str, Any] = {}
     for name, route in routes.items():
         same_bits(route.encode(images, joints), expected)
@@ -254,7 +257,7 @@ def _variants(context: Context, precision: str, expected: Features) -> dict[str,
     best = min(rows, key=lambda name: rows[name]['p50_ms'])
     for name in dict.fromkeys([*(str(Way(wait=wait)) for wait in WAITS), best]):
         route = routes[name]
-        rows[name]['paced at 30 Hz'] = percentiles(paced(lambda: route.encode(images, joints), context.pick(60, 3)))  # noqa: B023
+        rows[name]['paced at 30 Hz'] = percentiles(paced(lambda: route.encode(images, joints), context.pick(30, 3)))  # noqa: B023
     return {'best': best, **rows}
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from typing import Any
 from unittest import mock
 
@@ -19,7 +18,7 @@ from fused_encoder_ros.errors import ConfigError, EngineError
 from fused_encoder_ros.model.engines import Engine, choose_device
 from fused_encoder_ros.model.engines.network import Network
 from fused_encoder_ros.model.model import Model, load_model
-from fused_encoder_ros.model.options import DESIGNS, SINGLE, ModelOptions
+from fused_encoder_ros.model.options import SINGLE, THREE_STREAM, ModelOptions
 from gpu_parts.context import Checks, Context, Skipped
 from gpu_parts.process import run_part
 from gpu_parts.subjects import build, fast_engines, same_bits, sets_of, spec_of
@@ -29,9 +28,9 @@ from gpu_parts.timing import hot, percentiles
 def run(context: Context) -> dict[str, Any]:
     """Determinism, threads, failures, device selection, memory, and a second process on the card."""
     checks = Checks(context)
-    for design, (engine, precision) in product(_designs(context), fast_engines(context.device)):
+    for design, engine, precision in _subjects(context):
         checks.run(f'repeats, {design}, {engine} {precision}', _repeats, context, design, engine, precision)
-    checks.run('two other processes give the same bits', _two_processes, context)
+    checks.run('another process gives the same bits', _another_process, context)
     checks.run('after work on other streams', _other_streams, context)
     checks.run('encode on another thread than the builder', _other_thread, context)
     checks.run('built on a thread that has ended', _ended_thread, context)
@@ -49,7 +48,7 @@ def features_of_all(context: Context) -> dict[str, Any]:
     """A hash of the features of each engine, for comparison between processes."""
     return {
         f'{design} {engine} {precision}': _digest(build(engine, precision, design, context.device))
-        for design, (engine, precision) in product(_designs(context), fast_engines(context.device))
+        for design, engine, precision in _subjects(context)
     }
 
 
@@ -57,16 +56,18 @@ def occupy(context: Context) -> dict[str, Any]:
     """Encode until time is up; whether the bits stayed the same."""
     engine, images, joints = _shared_engine(context.device), *sets_of(spec_of(), 1)
     expected, calls = engine.encode(images, joints), 0
-    until = time.monotonic() + context.pick(5.0, 1.0)
+    until = time.monotonic() + context.pick(2.0, 1.0)
     while time.monotonic() < until:
         same_bits(engine.encode(images, joints), expected)
         calls += 1
-    return {'calls': calls, 'from': time.time() - context.pick(5.0, 1.0), 'to': time.time()}
+    return {'calls': calls, 'from': time.time() - context.pick(2.0, 1.0), 'to': time.time()}
 
 
-def _designs(context: Context) -> tuple[str, ...]:
-    designs: tuple[str, ...] = context.pick(DESIGNS, (SINGLE,))
-    return designs
+def _subjects(context: Context) -> list[tuple[str, str, str]]:
+    """Design, engine and precision: all of the single design, and the first of the other."""
+    engines = fast_engines(context.device)
+    subjects = [(SINGLE, *engine) for engine in engines]
+    return subjects if context.reduced else [*subjects, (THREE_STREAM, *engines[0])]
 
 
 def _digest(engine: Engine) -> str:
@@ -109,10 +110,9 @@ def _repeats(context: Context, design: str, engine: str, precision: str) -> dict
     return {'repeats': repeats}
 
 
-def _two_processes(context: Context) -> dict[str, Any]:
+def _another_process(context: Context) -> dict[str, Any]:
     own = features_of_all(context)
-    for _ in range(context.pick(2, 1)):
-        _same_in(_in_process('features', context), own)
+    _same_in(_in_process('features', context), own)
     return {'engines': len(own)}
 
 

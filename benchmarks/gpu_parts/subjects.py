@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.engines.engine import Features, Images, Joints
 from fused_encoder_ros.model.engines.network import Network, folded, with_convolutions_in
 from fused_encoder_ros.model.engines.packed import PackedEngine
+from fused_encoder_ros.model.engines.triton import TritonEngine
 from fused_encoder_ros.model.options import PRECISIONS
 from fused_encoder_ros.spec import ObservationSpec
 
 CPU = torch.device('cpu')
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+_CUDA_ENGINES = {'triton': TritonEngine, 'cuda_graph': CudaGraphEngine}
 _CAMERAS = ('left_wrist', 'right_wrist', 'global', 'top')
 
 
@@ -36,11 +39,12 @@ def encoder_of(design: str, cameras: int = 3) -> Encoder:
 
 
 def fast_engines(device: torch.device) -> list[tuple[str, str]]:
-    """`cuda_graph` in each precision that the GPU has; on a CPU `packed`, in float32 alone."""
+    """Those of a GPU in each precision that it has, the fastest first; on a CPU `packed`, in float32 alone."""
     if device.type != 'cuda':
         return [('packed', 'fp32')]
     has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
-    return [('cuda_graph', precision) for precision in PRECISIONS if precision != 'bf16' or has_bf16]
+    engines = ['triton'] * (importlib.util.find_spec('triton') is not None) + ['cuda_graph']
+    return [(name, precision) for name in engines for precision in PRECISIONS if precision != 'bf16' or has_bf16]
 
 
 def build(engine: str, precision: str, design: str, device: torch.device, cameras: int = 3) -> Engine:
@@ -48,13 +52,13 @@ def build(engine: str, precision: str, design: str, device: torch.device, camera
     encoder, spec = encoder_of(design, cameras), spec_of(cameras)
     if engine == 'eager':
         return EagerEngine(encoder, spec, device)
-    if engine == 'cuda_graph':
-        return CudaGraphEngine(encoder, spec, device, precision)
+    if engine in _CUDA_ENGINES:
+        return _CUDA_ENGINES[engine](encoder, spec, device, precision)
     return PackedEngine(encoder, spec, precision)
 
 
 def network_of(design: str, precision: str, device: torch.device) -> Network:
-    """What `cuda_graph` records: folded, channels last."""
+    """Plain torch, folded, channels last."""
     network = Network(with_convolutions_in(folded(encoder_of(design)), DTYPES[precision]), spec_of()).eval().to(device)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

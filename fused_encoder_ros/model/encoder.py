@@ -6,10 +6,10 @@ ResNet18 a camera. Both take float32 images in the range that training used (0 t
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,7 @@ class ResNet18Encoder(nn.Module):
 
         The convolutions may be in another precision than the rest.
         """
-        conv1: Any = self.resnet[0]
-        convolutions = self.resnet(image.to(conv1.weight.dtype))
+        convolutions = self.resnet(image.to(next(self.resnet.parameters()).dtype))
         return torch.relu(self.fc(torch.flatten(convolutions, 1).to(self.fc.weight.dtype)))
 
 
@@ -95,9 +94,13 @@ class FusionEncoder(nn.Module):
     joint_fc: nn.Sequential
     fusion_fc: nn.Sequential
 
+    def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
+        """What computes `image_features`, each by itself."""
+        raise NotImplementedError
+
     def image_features(self, images: Tensor) -> list[Tensor]:
         """Features of stacked images float32 [B,3*N,S,S], one or one for each camera, float32 [B,image_feature_dim]."""
-        raise NotImplementedError
+        return [branch() for branch in self.image_branches(images)]
 
     def forward(self, *images_and_joint: Tensor) -> Tensor:
         """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
@@ -106,7 +109,11 @@ class FusionEncoder(nn.Module):
 
     def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
         """The same, of images already stacked to float32 [B,3*N,S,S]."""
-        return self.fusion_fc(torch.cat([*self.image_features(images), self.joint_fc(joint)], dim=1))
+        return self.fused([*self.image_features(images), self.joint_fc(joint)])
+
+    def fused(self, features: list[Tensor]) -> Tensor:
+        """Features of the images and of the joints, float32 [B,image_feature_dim] each, to float32 [B,fusion_dim]."""
+        return self.fusion_fc(torch.cat(features, dim=1))
 
 
 class ImageJointEncoder(FusionEncoder):
@@ -138,9 +145,9 @@ class ImageJointEncoder(FusionEncoder):
         self.joint_fc = _joint_branch(joint_dim, image_feature_dim)
         self.fusion_fc = _fusion(2 * image_feature_dim, fusion_dim)
 
-    def image_features(self, images: Tensor) -> list[Tensor]:
-        """The image feature float32 [B,image_feature_dim] of stacked images, as the only element."""
-        return [self.image_encoder(images)]
+    def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
+        """One, over all images."""
+        return [functools.partial(self.image_encoder, images)]
 
 
 class ThreeStreamEncoder(FusionEncoder):
@@ -176,9 +183,9 @@ class ThreeStreamEncoder(FusionEncoder):
         """The encoder of each camera."""
         return [getattr(self, camera + STREAM_SUFFIX) for camera in self.cameras]
 
-    def image_features(self, images: Tensor) -> list[Tensor]:
-        """The feature of each camera, float32 [B,image_feature_dim], of stacked images."""
-        return [stream(image) for stream, image in zip(self.streams, images.split(3, dim=1))]
+    def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
+        """One for each camera."""
+        return [functools.partial(stream, image) for stream, image in zip(self.streams, images.split(3, dim=1))]
 
 
 Encoder = ImageJointEncoder | ThreeStreamEncoder

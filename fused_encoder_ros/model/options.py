@@ -7,7 +7,7 @@ from dataclasses import dataclass
 SINGLE, THREE_STREAM = 'single', 'three_stream'
 DESIGNS = (SINGLE, THREE_STREAM)
 
-ENGINES = ('auto', 'cuda_graph', 'openvino', 'packed', 'eager')
+ENGINES = ('auto', 'triton', 'cuda_graph', 'openvino', 'packed', 'eager')
 """Fastest first: `auto` takes the first that runs. The order is that of benchmarks/results; a race at start would give one
 robot other last bits from day to day."""
 

@@ -23,6 +23,7 @@ from fused_encoder_ros.model.engines.engine import Inputs
 from fused_encoder_ros.model.engines.network import folded
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
+from fused_encoder_ros.model.engines.triton import TritonEngine
 from fused_encoder_ros.spec import ObservationSpec
 
 CPU = torch.device('cpu')
@@ -67,15 +68,21 @@ BUILDERS: dict[str, Callable[..., Engine]] = {
     'packed': PackedEngine,
     'openvino': lambda encoder, spec, precision='fp32': OpenVinoEngine(encoder, spec, precision, 2),
     'cuda_graph': lambda encoder, spec, precision='fp32': CudaGraphEngine(encoder, spec, torch.device('cuda'), precision),
+    'triton': lambda encoder, spec, precision='fp32': TritonEngine(encoder, spec, torch.device('cuda'), precision),
 }
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA here')
+CUDA_ENGINES = [pytest.param(engine, marks=NEEDS_CUDA) for engine in ('cuda_graph', 'triton')]
 NEEDS_BF16 = pytest.mark.skipif(not HAS_BF16, reason='this CPU has no bfloat16')
 CASES = [
     pytest.param('packed', 'fp32'),
     pytest.param('packed', 'bf16', marks=NEEDS_BF16),
     pytest.param('openvino', 'fp32'),
     pytest.param('openvino', 'bf16', marks=NEEDS_BF16),
-    *(pytest.param('cuda_graph', precision, marks=NEEDS_CUDA) for precision in ('fp32', 'fp16', 'bf16')),
+    *(
+        pytest.param(engine, precision, marks=NEEDS_CUDA)
+        for engine in ('cuda_graph', 'triton')
+        for precision in ('fp32', 'fp16', 'bf16')
+    ),
 ]
 
 
@@ -95,7 +102,7 @@ def test_engines_equal_eager(kind: type[nn.Module], spec: ObservationSpec, engin
 
 @pytest.mark.parametrize('kind', [ImageJointEncoder, ThreeStreamEncoder])
 @pytest.mark.parametrize('count', [1, 2, 4])
-@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+@pytest.mark.parametrize('engine', ['packed', 'openvino', *CUDA_ENGINES])
 def test_any_number_of_cameras(kind: type[nn.Module], count: int, engine: str) -> None:
     """The encoder's own order of cameras is not that of the spec, and each encoder of a camera gets its own picture."""
     spec = ObservationSpec(cameras=NAMES[:count], pixel_mean=(0.4, 0.5, 0.6) * count, pixel_std=(0.2, 0.25, 0.3) * count)
@@ -113,7 +120,7 @@ def test_any_number_of_cameras(kind: type[nn.Module], count: int, engine: str) -
     assert np.abs(actual - expected).max() <= ERROR_BOUNDS['fp32'] * np.abs(expected).max()
 
 
-ENGINES = ['eager', 'packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)]
+ENGINES = ['eager', 'packed', 'openvino', *CUDA_ENGINES]
 
 
 @st.composite
@@ -178,7 +185,7 @@ def test_other_shapes_and_types_are_refused(engine: str, built: Callable[[str], 
         fast.encode(images, joints.astype(np.float64))
 
 
-@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+@pytest.mark.parametrize('engine', ['packed', 'openvino', *CUDA_ENGINES])
 def test_the_same_set_gives_the_same_bits(engine: str) -> None:
     """Whatever came before, in whatever place of a batch, and in an engine built anew."""
     encoder = trained(ImageJointEncoder)
@@ -192,7 +199,7 @@ def test_the_same_set_gives_the_same_bits(engine: str) -> None:
     np.testing.assert_array_equal(BUILDERS[engine](encoder, SPEC).encode(images[:1], joints[:1]), once[0])
 
 
-@pytest.mark.parametrize('engine', ['packed', 'openvino', pytest.param('cuda_graph', marks=NEEDS_CUDA)])
+@pytest.mark.parametrize('engine', ['packed', 'openvino', *CUDA_ENGINES])
 def test_a_feature_stays_what_it_was(engine: str) -> None:
     """An engine's buffers are used again, so what it has given must be its own."""
     fast = BUILDERS[engine](trained(ImageJointEncoder), SPEC)

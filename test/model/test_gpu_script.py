@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / 'benchmarks' / 'gpu.py'
-PARTS = ['correctness', 'speed', 'anatomy', 'robustness', 'convolutions', 'memory', 'training', 'suite', 'others']
+PARTS = ['correctness', 'suite', 'speed', 'anatomy', 'robustness', 'convolutions', 'memory', 'training', 'others']
 
 
 def run(path: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:

@@ -15,6 +15,7 @@ from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.engines.engine import ERROR_BOUNDS, Engine, Features, choose_device, relative_error
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
+from fused_encoder_ros.model.engines.triton import TritonEngine
 from fused_encoder_ros.model.options import ENGINES, PRECISIONS
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -29,6 +30,11 @@ class _Kind:
 
 
 _KINDS = {
+    'triton': _Kind(
+        'cuda',
+        ('fp32', 'fp16', 'bf16'),
+        lambda encoder, spec, device, precision, threads: TritonEngine(encoder, spec, device, precision),
+    ),
     'cuda_graph': _Kind(
         'cuda',
         ('fp32', 'fp16', 'bf16'),

@@ -10,6 +10,7 @@ PINS := --requirement requirements/lock.txt --requirement requirements/$(ROS).tx
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
+TRITON ?= triton==3.7.1
 COLCON := build/colcon
 
 # What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
@@ -30,8 +31,9 @@ setup: $(VENV)/.complete
 $(VENV)/.complete: Makefile setup.py requirements/lock.txt requirements/$(ROS).txt
 	@python=$$(PYTHON=$(PYTHON) sh requirements/find_python.sh) && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements/lock.txt $(TORCH)
-	@# torchvision's own pin of torch would replace a CPU build.
+	@# torchvision's own pin of torch would replace a CPU build, which also lacks the Triton that a build for CUDA brings.
 	$(BIN)/python -m pip install --quiet --no-deps $(TORCHVISION) $(PINS)
+	$(BIN)/python -c 'import triton' 2> /dev/null || $(BIN)/python -m pip install --quiet --no-deps $(TRITON)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --use-pep517 --editable .
 	@touch $@
 

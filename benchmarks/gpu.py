@@ -13,6 +13,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import shlex
 import sys
 import time
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # also where nothing of ours is installed
@@ -43,7 +45,7 @@ class Part:
 PARTS = {
     'machine': Part('machine.run', 60),
     'correctness': Part('correctness.run', 120, timed=False),
-    'suite': Part('suite.run', 120, timed=False),
+    'suite': Part('suite.run', 180, timed=False),
     'speed': Part('speed.run', 110),
     'anatomy': Part('anatomy.run', 70),
     'robustness': Part('robustness.run', 110),
@@ -74,8 +76,10 @@ def main() -> int:
 
     run('machine')
     names = [name for name in PARTS if name in (options.only or PARTS) and name != 'machine']
-    with ThreadPoolExecutor() as beside_each_other:
-        list(beside_each_other.map(run, [name for name in names if not PARTS[name].timed]))
+    untimed = [name for name in names if not PARTS[name].timed]
+    share = {'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // max(1, len(untimed))))}
+    with mock.patch.dict(os.environ, share), ThreadPoolExecutor() as beside_each_other:
+        list(beside_each_other.map(run, untimed))
     for name in names:
         if PARTS[name].timed:
             run(name)

@@ -35,12 +35,17 @@ def interleaved(subjects: Mapping[str, Callable[[], object]], rounds: int) -> di
     return {name: np.array(values) for name, values in times.items()}
 
 
-def peak_gflops(dtype: torch.dtype, device: torch.device, rounds: int = 20) -> float:
+_PEAK_S = 0.5
+"""Long enough for an idle GPU's clocks to rise."""
+
+
+def peak_gflops(dtype: torch.dtype, device: torch.device) -> float:
     """What a large matrix product reaches with the threads in use: the machine's arithmetic limit."""
     size = 8192 if device.type == 'cuda' else 2048
     a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     best = float('inf')
-    for _ in range(rounds):
+    until = time.perf_counter() + _PEAK_S
+    while time.perf_counter() < until:
         synchronise(device)
         start = time.perf_counter()
         a @ b

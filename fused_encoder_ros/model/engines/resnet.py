@@ -18,7 +18,10 @@ class Convolution(Protocol):
 
 
 class CudnnConvolution(nn.Module):
-    """One call of cuDNN. See `Convolution`."""
+    """One call of cuDNN. See `Convolution`.
+
+    In float16 ReLU is torch's: what overflows becomes NaN in the next layer, and a ReLU that turns NaN into 0 would hide it.
+    """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
@@ -27,8 +30,9 @@ class CudnnConvolution(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None, relu: bool = True) -> Tensor:
         """Channels last, [B,C,H,W] to [B,O,HO,WO]."""
         own = self.convolution
-        if not relu:
-            return own(x)
+        if not relu or own.weight.dtype == torch.float16:
+            y = own(x) if residual is None else own(x).add_(residual)
+            return y.relu_() if relu else y
         shape: Any = own.bias, own.stride, own.padding, own.dilation, own.groups
         if residual is None:
             return torch.cudnn_convolution_relu(x, own.weight, *shape)

@@ -82,7 +82,7 @@ def _convolve(
         if ADD:
             total += tl.load(residual + at, mask=there[:, None], other=0.0).to(tl.float32)
         if RELU:
-            total = tl.maximum(total, 0.0)
+            total = tl.where(total < 0.0, 0.0, total)  # NaN stays
         tl.store(y + at, total.to(y.dtype.element_ty), mask=there[:, None])
 
 
@@ -107,7 +107,7 @@ def _pool(
             h, w = top + row, left + column
             inside = (h >= 0) & (h < H) & (w >= 0) & (w < W) & (at < VALUES)
             pixel = tl.load(x + ((first_row + h) * W + w) * C + c, mask=inside, other=float('-inf'))
-            largest = tl.maximum(largest, pixel.to(tl.float32))
+            largest = tl.maximum(largest, pixel.to(tl.float32), propagate_nan=tl.PropagateNan.ALL)
     tl.store(y + at, largest.to(y.dtype.element_ty), mask=at < VALUES)
 
 

@@ -31,6 +31,12 @@ def interrupt_on_signals() -> None:
         signal.signal(number, interrupt)
 
 
+def raise_if_interrupted() -> None:
+    """Raises KeyboardInterrupt again where a library has swallowed it."""
+    if _interrupted:
+        raise KeyboardInterrupt
+
+
 def add_cameras(command: argparse.ArgumentParser) -> None:
     """Add the option that names the cameras of a synthetic robot."""
     command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
@@ -91,8 +97,7 @@ def progress_bar(bag: Path) -> Iterator[Callable[[int, int], None]]:
     with tqdm(desc=bag.name, unit='msg', file=sys.stderr, disable=None, leave=False) as bar:
 
         def progress(done: int, total: int) -> None:
-            if _interrupted:  # and a library has swallowed the exception
-                raise KeyboardInterrupt
+            raise_if_interrupted()
             bar.total = total
             bar.update(done - bar.n)
 

@@ -128,8 +128,11 @@ class Bag:
         if not sources:
             return  # the library takes no topics for all topics
         try:
-            for connection, recorded_ns, raw in self._reader.messages([c for c, _ in self._connections]):
-                yield sources[connection.id], self._reader.deserialize(raw, connection.msgtype), recorded_ns
+            # A reader of its own: SQLite's belongs to the thread that opened it, and this may be another.
+            with AnyReader([self.path], default_typestore=typestore()) as reader:
+                connections = [connection for connection in reader.connections if connection.id in sources]
+                for connection, recorded_ns, raw in reader.messages(connections):
+                    yield sources[connection.id], reader.deserialize(raw, connection.msgtype), recorded_ns
         except Exception as error:
             raise BagError(
                 f'bag {self.path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.offline.ahead import ahead
 from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name, pack
 from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
 from fused_encoder_ros.offline.files import completed
@@ -23,6 +23,9 @@ from fused_encoder_ros.settings import NODE_NAME, Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fused_encoder_ros.model import Model
+
+
+_OUTCOMES_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,22 @@ def encode_bag(
     settings: Settings,
     model: Model,
     *,
+    name: str = '',
     bag_out: bool = False,
     batch_size: int = 1,
     force: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
-    """Encode one bag into `out_dir/<bag>.parquet` and, with `bag_out`, the rosbag2 `out_dir/<bag>_features`.
+    """Encode one bag into `out_dir/<name>.parquet` and, with `bag_out`, the rosbag2 `out_dir/<name>_features`.
+
+    Where no name is given it is the bag's.
 
     Raises:
         BagError: when the bag cannot be read or lacks a topic; nothing is written then.
         OutputError: when the output exists or cannot be written.
     """
     start = time.perf_counter()
-    name = bag_name(path)
+    name = name or bag_name(path)
     outputs = {'parquet': out_dir / f'{name}.parquet'}
     if bag_out:
         outputs['bag'] = out_dir / f'{name}_features'
@@ -98,7 +104,8 @@ def encode_bag(
             if bag_out:
                 writer = writers.enter_context(BagWriter(files['bag'], 'mcap', _FeatureBagSink.TOPICS))
                 sinks.append(_FeatureBagSink(writer, model))
-            for result in encode_observations(outcomes_of(bag, pipeline, progress), model, batch_size):
+            outcomes = stack.enter_context(closing(ahead(outcomes_of(bag, pipeline, progress), _OUTCOMES_AHEAD)))
+            for result in encode_observations(outcomes, model, batch_size):
                 told.take(result)
                 if isinstance(result, Feature):
                     for sink in sinks:
@@ -140,18 +147,6 @@ def _summarise(path: Path, outputs: Mapping[str, Path], counts: Counts, told: _T
         rate_hz=(len(told.stamps) - 1) / span_s if span_s > 0 else None,
         elapsed_s=elapsed_s,
     )
-
-
-def check_distinct_names(paths: list[Path]) -> None:
-    """Raises ConfigError when two bags would write the same output."""
-    names: dict[str, Path] = {}
-    for path in paths:
-        name = bag_name(path)
-        if name in names:
-            raise ConfigError(
-                f'{names[name]} and {path} would both write {name}.parquet; encode them into different --out folders'
-            )
-        names[name] = path
 
 
 class _FeatureBagSink:

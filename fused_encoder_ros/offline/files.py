@@ -12,6 +12,7 @@ from pathlib import Path
 from fused_encoder_ros.errors import OutputError
 
 _ASIDE = 'replaced'
+_PARTIAL = '.partial-'
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Beside the final place, so that each move is one step on one file system.
-        work = Path(tempfile.mkdtemp(prefix='.partial-', dir=folder))
+        work = Path(tempfile.mkdtemp(prefix=f'{_PARTIAL}{os.getpid()}-', dir=folder))
         temporary = {name: work / final.name for name, final in outputs.items()}
         yield temporary
         for final in outputs.values():
@@ -44,6 +45,14 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
         # What could not be put back stays where it is.
         if work is not None and not any((work / _ASIDE).glob('*')):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove, anywhere below a folder, what programs of this machine that were killed have left."""
+    for path in folder.rglob(f'{_PARTIAL}*'):
+        pid = path.name.removeprefix(_PARTIAL).partition('-')[0]
+        if not Path('/proc', pid).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_replaceable(final: Path, force: bool) -> None:

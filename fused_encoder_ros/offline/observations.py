@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fused_encoder_ros.offline.ahead import ahead
 from fused_encoder_ros.offline.bag import Bag
-from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, Reject
+from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.settings import Settings
 
@@ -18,6 +23,13 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from fused_encoder_ros.model import Model
 
 Progress = Callable[[int, int], None]
+
+_Message = tuple[str, Any]
+
+_GROUPS_AHEAD = 4
+_MOST_IN_A_GROUP = 256
+_IMAGES_AHEAD = 8
+"""Images of 25 MB a piece must fit."""
 
 
 def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterator[Outcome]:
@@ -38,13 +50,49 @@ def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterat
         yield from outcomes_of(opened, settings.pipeline())
 
 
-def outcomes_of(bag: Bag, pipeline: Pipeline, progress: Progress = lambda done, total: None) -> Iterator[Outcome]:
-    """Push every message of a bag through a pipeline; raises as `Bag.messages`."""
+def outcomes_of(bag: Bag, pipeline: Pipeline, progress: Progress = lambda done, total: None) -> Generator[Outcome, None, None]:
+    """Push every message of a bag through a pipeline, reading and decoding ahead in threads; raises as `Bag.messages`."""
     total = bag.message_count
-    for number, (source, message, _recorded_ns) in enumerate(bag.messages(), 1):
-        yield from pipeline.push(source, message)
-        progress(number, total)
+    with closing(ahead(_groups(bag), _GROUPS_AHEAD)) as groups, closing(_decoded(groups, pipeline)) as items:
+        for number, (source, item) in enumerate(items, 1):
+            yield from pipeline.push_decoded(source, item)
+            progress(number, total)
     yield from pipeline.finish()
+
+
+def _groups(bag: Bag) -> Generator[list[_Message], None, None]:
+    """The messages in order, a handful at a time: passing each from thread to thread would cost more than reading it."""
+    group: list[_Message] = []
+    for source, message, _recorded_ns in bag.messages():
+        group.append((source, message))
+        if source != JOINTS or len(group) == _MOST_IN_A_GROUP:
+            yield group
+            group = []
+    yield group
+
+
+def _decoded(groups: Iterable[list[_Message]], pipeline: Pipeline) -> Generator[_Message, None, None]:
+    """The same messages in the same order, those of cameras decoded in threads."""
+    with ThreadPoolExecutor(thread_name_prefix='decode') as pool:
+        begun: deque[tuple[str, Any]] = deque()
+        images = 0
+        for source, message in chain.from_iterable(groups):
+            if source == JOINTS:
+                begun.append((source, message))
+                continue
+            begun.append((source, pool.submit(pipeline.decoded, message)))
+            images += 1
+            while images > _IMAGES_AHEAD:
+                source, item = begun.popleft()
+                images -= source != JOINTS
+                yield source, _result(item)
+        while begun:
+            source, item = begun.popleft()
+            yield source, _result(item)
+
+
+def _result(item: Any) -> Any:
+    return item.result() if isinstance(item, Future) else item
 
 
 def encode_observations(outcomes: Iterable[Outcome], model: Model, batch_size: int = 1) -> Iterator[Feature | Drop | Reject]:

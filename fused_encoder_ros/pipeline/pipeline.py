@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,14 @@ from fused_encoder_ros.pipeline.sync import Synchroniser
 from fused_encoder_ros.spec import ObservationSpec
 
 _SECOND_NS = 1_000_000_000
+
+
+class Undecodable(NamedTuple):
+    """A camera's message that gives no frame: its stamp, and why."""
+
+    stamp_ns: int
+    reason: Reason
+    detail: str
 
 
 @dataclass
@@ -109,10 +117,24 @@ class Pipeline:
 
         Bad messages never raise: they come back as a Drop (anchor) or a Reject (any other), with the reason.
         """
+        return self.push_decoded(source, message if source == JOINTS else self.decoded(message))
+
+    def decoded(self, message: Any) -> Frame | Undecodable:
+        """The frame of a camera's message, or why there is none. Looks at the message alone, so any thread may call it."""
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if bad := _bad_stamp(message):
+            return Undecodable(stamp_ns, Reason.BAD_STAMP, bad)
+        try:
+            return Frame(stamp_ns, self._decoder.decode(message))
+        except DecodeError as error:
+            return Undecodable(stamp_ns, Reason.UNDECODABLE, str(error))
+
+    def push_decoded(self, source: str, item: Any) -> list[Outcome]:
+        """As `push`, of what `decoded` made of a camera's message, or of a message of the joints."""
         self.counts.messages[source] += 1
         if source == self._anchor:
             self.counts.anchors += 1
-        return self._counted(self._decided_by(source, message))
+        return self._counted(self._push_joints(item) if source == JOINTS else self._push_image(source, item))
 
     def finish(self) -> list[Outcome]:
         """The stream ends here: anchors that still wait are dropped, since a live node would still wait too."""
@@ -122,28 +144,24 @@ class Pipeline:
         """Forget everything buffered, as after a jump of the clock."""
         return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
 
-    def _decided_by(self, source: str, message: Any) -> list[Outcome]:
-        stamp = message.header.stamp
-        if stamp.nanosec >= _SECOND_NS:
-            # Carried over to the seconds, it would be another stamp than the one that others see.
-            detail = f'the stamp has {stamp.nanosec} nanoseconds, which are more than a second: the driver is wrong'
-            return [self._sync.refuse(source, stamp_to_ns(stamp), Reason.BAD_STAMP, detail)]
-        try:
-            return self._push_joints(message) if source == JOINTS else self._push_image(source, message)
-        except DecodeError as error:
-            return [self._sync.refuse(source, stamp_to_ns(stamp), Reason.UNDECODABLE, str(error))]
-
-    def _push_image(self, camera: str, message: Any) -> list[Outcome]:
-        frame = Frame(stamp_to_ns(message.header.stamp), self._decoder.decode(message))
+    def _push_image(self, camera: str, frame: Frame | Undecodable) -> list[Outcome]:
+        if isinstance(frame, Undecodable):
+            return [self._sync.refuse(camera, *frame)]
         self._on_decoded(camera, frame.stamp_ns)
         self._stillness[camera].see(frame)
         return self._sync.push_frame(camera, frame)
 
     def _push_joints(self, message: Any) -> list[Outcome]:
-        sample = self._joint_reader.read(message)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if bad := _bad_stamp(message):
+            return [self._sync.refuse(JOINTS, stamp_ns, Reason.BAD_STAMP, bad)]
+        try:
+            sample = self._joint_reader.read(message)
+        except DecodeError as error:
+            return [self._sync.refuse(JOINTS, stamp_ns, Reason.UNDECODABLE, str(error))]
         outcomes = self._sync.push_joints(sample)
-        if np.isnan(sample.positions).any() and (bad := self._joint_reader.unusable(message)):
-            detail = f'position is NaN, infinite or beyond {LARGEST_POSITION:g}: {", ".join(bad)}'
+        if np.isnan(sample.positions).any() and (unusable := self._joint_reader.unusable(message)):
+            detail = f'position is NaN, infinite or beyond {LARGEST_POSITION:g}: {", ".join(unusable)}'
             outcomes.append(Reject(sample.stamp_ns, JOINTS, Reason.UNDECODABLE, detail))
         return outcomes
 
@@ -159,3 +177,12 @@ class Pipeline:
         for outcome in outcomes:
             self.counts.add(outcome)
         return outcomes
+
+
+def _bad_stamp(message: Any) -> str:
+    """What is wrong with a stamp; '' for nothing."""
+    nanosec = message.header.stamp.nanosec
+    if nanosec < _SECOND_NS:
+        return ''
+    # Carried over to the seconds, it would be another stamp than the one that others see.
+    return f'the stamp has {nanosec} nanoseconds, which are more than a second: the driver is wrong'

@@ -1,0 +1,110 @@
+"""What the commands that do many bags share: which bags, where to, how many at once, and what is said of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_OK, raise_if_interrupted
+from fused_encoder_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.fleet.events import Tell
+    from fused_encoder_ros.fleet.jobs import Job
+    from fused_encoder_ros.fleet.manifest import Record
+    from fused_encoder_ros.fleet.run import Outcome
+
+_MOST_TOLD_ONE_BY_ONE = 10
+
+
+def add_run_options(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which bags are done, and how."""
+    command.add_argument(
+        'bags',
+        nargs='+',
+        metavar='BAG',
+        help='.bag file, rosbag2 folder, .mcap or .db3 file; a folder of them, a pattern, or an address such as s3://bucket/folder',
+    )
+    command.add_argument('--out', required=True, metavar='DIR', help='folder for the results, or an address such as s3://…')
+    command.add_argument(
+        '--workers', type=int, metavar='N', help='bags done at once, each in a process; default: what cores and memory allow'
+    )
+    command.add_argument('--strict', action='store_true', help='stop at the first bag that fails')
+    command.add_argument('--force', action='store_true', help='do everything anew, and replace existing results')
+    command.add_argument('--json', action='store_true', help='print what became of each bag as JSON')
+
+
+def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record], str]) -> int:
+    """Do the job, and say what became of it; the exit code."""
+    from fused_encoder_ros.fleet.local import LocalWorkers, OneHere, usual_workers
+    from fused_encoder_ros.fleet.run import run_job
+    from fused_encoder_ros.fleet.storage import find_bags
+
+    if options.workers is not None and options.workers < 1:
+        raise ConfigError(f'--workers: {options.workers} is too small; use at least 1')
+    bags = find_bags(options.bags)
+    count = options.workers or usual_workers(job.threads)
+    workers = OneHere(job) if len(bags) == 1 else LocalWorkers(job, count)
+    start_s = time.monotonic()
+    with _progress_bar() as watch:
+        outcome = run_job(job, bags, workers, force=options.force, strict=options.strict, watch=watch)
+    if options.json:
+        print(json.dumps([_as_json(record) for record in (*outcome.done, *outcome.failed, *outcome.skipped)], indent=2))
+    else:
+        _tell(outcome, time.monotonic() - start_s, format_summary)
+    for record in outcome.failed:
+        print(f'fused-encoder: {record.reason}', file=sys.stderr)
+    return EXIT_BAD_INPUT if outcome.failed else EXIT_OK
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    return {'bag': record.bag.uri, 'status': record.status, 'reason': record.reason, **record.summary}
+
+
+def _tell(outcome: Outcome, elapsed_s: float, format_summary: Callable[[Record], str]) -> None:
+    if len(outcome.done) <= _MOST_TOLD_ONE_BY_ONE:
+        for record in outcome.done:
+            print(format_summary(record), end='\n\n')
+    for record in outcome.done:
+        if not record.summary.get('sets', 1):
+            print(f'WARNING: {record.bag.uri} gave no set at all; the drops say why', file=sys.stderr)
+    counts = {'done': outcome.done, 'failed': outcome.failed, 'done by an earlier run': outcome.skipped}
+    said = ', '.join(f'{len(records)} {name}' for name, records in counts.items() if records or name == 'done')
+    sets = sum(record.summary.get('sets', 0) for record in outcome.done)
+    size = sum(record.bag.size for record in outcome.done)
+    print(f'bags: {said}; {sets} sets from {size / 1e9:.2f} GB in {elapsed_s:.1f} s')
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Tell]:
+    """A bar of bytes on a terminal, which knows the time left; yields what is told of the run."""
+    from tqdm import tqdm
+
+    from fused_encoder_ros.fleet.events import Done, Event, Failed, Planned, Progress, Ready
+
+    parts: dict[str, float] = {}
+    ended = planned = 0
+    with tqdm(unit='B', unit_scale=True, file=sys.stderr, disable=None, leave=False) as bar:
+
+        def watch(event: Event) -> None:
+            nonlocal ended, planned
+            raise_if_interrupted()
+            if isinstance(event, Ready):
+                for line in event.greeting:
+                    tqdm.write(line, file=sys.stderr)
+            elif isinstance(event, Planned):
+                planned = len(event.bags)
+                bar.reset(sum(bag.size for bag in event.bags))
+            elif isinstance(event, (Progress, Done, Failed)):
+                part = event.part if isinstance(event, Progress) else 1.0
+                bar.update((part - parts.get(event.bag.uri, 0.0)) * event.bag.size)
+                parts[event.bag.uri] = part
+                ended += not isinstance(event, Progress)
+                bar.set_description(f'{ended}/{planned} bags')
+
+        yield watch

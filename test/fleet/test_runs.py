@@ -1,0 +1,316 @@
+"""Many bags: real commands on real bags, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from fused_encoder_ros.cli import main
+from fused_encoder_ros.fleet.manifest import read_manifest
+from fused_encoder_ros.fleet.storage import find_bags
+from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.synthetic import Rig
+
+ROS1_BAG = Path(__file__).parent.parent / 'offline' / 'data' / 'wrist_cameras_ros1.bag'
+SMALL = {'width': 64, 'height': 48}
+
+
+@pytest.fixture(scope='module')
+def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four bags of half a second: monday/one, monday/two, tuesday/one and three.db3."""
+    folder = tmp_path_factory.mktemp('recordings')
+    for seed, name in enumerate(['monday/one', 'monday/two', 'tuesday/one']):
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_rig_bag(folder / name, Rig(**SMALL, seed=seed), 0.5)
+    write_rig_bag(folder / 'as_folder', Rig(**SMALL, seed=9), 0.5, storage='sqlite3')
+    shutil.move(next((folder / 'as_folder').glob('*.db3')), folder / 'three.db3')
+    shutil.rmtree(folder / 'as_folder')
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, '-m', 'fused_encoder_ros.cli', 'encode', *map(str, arguments)]
+
+
+def encode(*arguments: object, code: int = 0, **options: Any) -> tuple[dict[str, dict[str, Any]], str]:
+    """What is said of each bag by the name of its file or folder, and what is written to stderr."""
+    done = subprocess.run(command(*arguments, '--json'), capture_output=True, text=True, timeout=300, check=False, **options)
+    assert done.returncode == code, done.stderr
+    return {Path(one['bag']).name: one for one in json.loads(done.stdout or '[]')}, done.stderr
+
+
+def results(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+
+
+def truncated(bag: Path) -> None:
+    (storage,) = bag.glob('*.mcap')
+    storage.write_bytes(storage.read_bytes()[:-1000])
+
+
+def test_a_folder_is_done_once_and_then_only_what_changed(bags: Path, tmp_path: Path) -> None:
+    recordings, out = tmp_path / 'recordings', tmp_path / 'out'
+    shutil.copytree(bags, recordings)
+    encode(recordings, '--out', out, '--workers', 2)
+    everything = ['manifest.jsonl', 'monday/one.parquet', 'monday/two.parquet', 'three.parquet', 'tuesday/one.parquet']
+    assert results(out) == everything
+    made = {name: (out / name).stat().st_mtime_ns for name in everything}
+
+    said, _ = encode(recordings, '--out', out)
+    assert {one['status'] for one in said.values()} == {'done'} and len(said) == 3  # two are called `one`
+    assert {name: (out / name).stat().st_mtime_ns for name in everything if name != 'manifest.jsonl'} == {
+        name: time_ns for name, time_ns in made.items() if name != 'manifest.jsonl'
+    }
+
+    shutil.rmtree(recordings / 'monday/two')
+    write_rig_bag(recordings / 'monday/two', Rig(**SMALL, seed=5), 0.7)
+    (out / 'three.parquet').unlink()
+    encode(recordings, '--out', out)
+    again = {name for name in everything[1:] if (out / name).stat().st_mtime_ns != made[name]}
+    assert again == {'monday/two.parquet', 'three.parquet'} and results(out) == everything
+    assert pq.read_table(out / 'monday/two.parquet').num_rows > pq.read_table(out / 'monday/one.parquet').num_rows
+
+
+def test_the_features_do_not_depend_on_the_workers(bags: Path, tmp_path: Path) -> None:
+    encode(bags, '--out', tmp_path / 'many', '--workers', 3)
+    for bag in find_bags([str(bags)]):
+        encode(bag.uri, '--out', tmp_path / 'one')
+        (alone,) = (tmp_path / 'one').glob('*.parquet')
+        assert pq.read_table(alone).equals(pq.read_table(tmp_path / 'many' / f'{bag.name}.parquet')), bag
+        shutil.rmtree(tmp_path / 'one')
+
+
+def test_other_settings_or_another_model_are_refused(bags: Path, tmp_path: Path) -> None:
+    bag = bags / 'monday/one'
+    encode(bag, '--out', tmp_path)
+    before = results(tmp_path), (tmp_path / 'one.parquet').read_bytes()
+    for option, says in [
+        (['--set', 'tolerance_ms=5'], 'sync.tolerance_ns 20000000, now 5000000'),
+        (['--set', 'seed=1'], 'model.hash "'),
+        (['--batch-size', '2'], 'batch_size 1, now 2'),
+        (['--topic', 'global=/other'], 'topics.global'),
+    ]:
+        _, errors = encode(bag, '--out', tmp_path, *option, code=2)
+        assert f'{tmp_path} holds results that were made with something else: {says}' in errors and '--force' in errors
+    assert before == (results(tmp_path), (tmp_path / 'one.parquet').read_bytes())
+    encode(bag, '--out', tmp_path, '--set', 'seed=1', '--force')
+    assert (tmp_path / 'one.parquet').read_bytes() != before[1]
+    encode(bag, '--out', tmp_path, '--set', 'seed=1')
+
+
+def test_a_bad_bag_is_named_and_stops_nothing_unless_strict(bags: Path, tmp_path: Path) -> None:
+    recordings = tmp_path / 'recordings'
+    shutil.copytree(bags / 'monday', recordings)
+    write_rig_bag(recordings / 'bad', Rig(**SMALL), 0.5)
+    truncated(recordings / 'bad')
+    write_rig_bag(recordings / 'other_topics', Rig(**SMALL, cameras=('front',)), 0.5)
+    said, errors = encode(recordings, tmp_path / 'absent', '--out', tmp_path / 'out', '--workers', 2, code=2)
+    assert {name for name, one in said.items() if one['status'] == 'failed'} == {'bad', 'other_topics', 'absent'}
+    assert f'bag {recordings}/bad cannot be read' in errors and f'bag {tmp_path}/absent does not exist' in errors
+    assert f'bag {recordings}/other_topics: no topic /left_wrist/image' in errors
+    assert results(tmp_path / 'out') == ['manifest.jsonl', 'one.parquet', 'two.parquet']
+
+    shutil.rmtree(recordings / 'bad')
+    write_rig_bag(recordings / 'bad', Rig(**SMALL), 0.5)  # mended: it is tried again
+    said, _ = encode(recordings, '--out', tmp_path / 'out', code=2)
+    assert {name for name, one in said.items() if one['status'] == 'failed'} == {'other_topics'}
+
+    done = subprocess.run(
+        command(recordings / 'other_topics', recordings / 'one', '--out', tmp_path / 'strict', '--strict', '--workers', 1),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and f'stopped, since {recordings}/other_topics failed' in done.stderr
+    assert results(tmp_path / 'strict') == ['manifest.jsonl']
+
+
+@pytest.fixture
+def long_bags(tmp_path: Path) -> Path:
+    """Three bags whose encoding takes seconds."""
+    for name in ('a', 'b', 'c'):
+        (tmp_path / 'long').mkdir(exist_ok=True)
+        write_rig_bag(tmp_path / 'long' / name, Rig(width=320, height=240), 8.0)
+    return tmp_path / 'long'
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    begun = []
+
+    def run(*arguments: object) -> subprocess.Popen[str]:
+        begun.append(subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return begun[-1]
+
+    yield run
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def until(condition: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """What the condition gives, once it gives something; fails when the process ends before."""
+    while not (value := condition()):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    return value
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, and theirs."""
+    own = [int(child) for task in Path(f'/proc/{pid}/task').glob('*/children') for child in task.read_text().split()]
+    return own + [grandchild for child in own for grandchild in children(child)]
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while any(Path(f'/proc/{pid}').exists() for pid in pids):
+        assert time.monotonic() < deadline, 'a worker outlives its run'
+        time.sleep(0.01)
+
+
+def working_in(out: Path) -> list[int]:
+    """Process ids of those that write something below a folder."""
+    return [int(path.name.split('-')[1]) for path in out.rglob('.partial-*')]
+
+
+def test_a_bag_that_kills_its_worker_is_named_and_the_others_are_done(
+    long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    out = tmp_path / 'out'
+    process = start(long_bags, '--out', out, '--workers', 2)
+    (pid, *_) = until(lambda: working_in(out), process)
+    os.kill(pid, signal.SIGKILL)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2 and 'its worker was killed (SIGKILL), most often for want of memory' in errors
+    _, records = read_manifest(str(out))
+    assert sorted(record.status for record in records) == ['done', 'done', 'failed']
+    encode(long_bags, '--out', out)
+    assert results(out) == ['a.parquet', 'b.parquet', 'c.parquet', 'manifest.jsonl']
+
+
+def test_what_a_killed_run_leaves_is_cleared_and_done_again(
+    long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    out = tmp_path / 'out'
+    process = start(long_bags, '--out', out, '--workers', 2)
+    until(lambda: working_in(out), process)
+    workers = children(process.pid)
+    process.kill()
+    process.communicate()
+    wait_until_gone(workers)
+    assert not list(out.glob('*.parquet')) and list(out.rglob('.partial-*'))
+    encode(long_bags, '--out', out)
+    assert results(out) == ['a.parquet', 'b.parquet', 'c.parquet', 'manifest.jsonl']
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_loses_nothing_that_was_complete(
+    long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    out = tmp_path / 'out'
+    process = start(long_bags, '--out', out, '--workers', 1)
+    until(lambda: list(out.glob('*.parquet')) and working_in(out), process)
+    workers = children(process.pid)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1 and 'interrupted; nothing incomplete was left behind' in errors
+    wait_until_gone(workers)
+    assert not list(out.rglob('.partial-*')) and list(out.glob('*.parquet'))
+    _, records = read_manifest(str(out))
+    assert {record.bag.name for record in records if record.status == 'done'} == {p.stem for p in out.glob('*.parquet')}
+
+
+def test_a_folder_in_use_is_refused(bags: Path, tmp_path: Path) -> None:
+    encode(bags / 'monday/one', '--out', tmp_path)
+    with (tmp_path / 'manifest.jsonl').open('ab') as other_run:
+        fcntl.flock(other_run, fcntl.LOCK_EX)
+        _, errors = encode(bags / 'monday/two', '--out', tmp_path, code=2)
+    assert f'{tmp_path} is in use by another run' in errors
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(bags: Path, tmp_path: Path) -> None:
+    """Files may not grow past 8 kB, which the manifest does not reach."""
+    limit = {'preexec_fn': lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))}
+    said, errors = encode(bags / 'monday', '--out', tmp_path, code=2, **limit)
+    assert {one['status'] for one in said.values()} == {'failed'} and 'File too large' in errors
+    assert results(tmp_path) == ['manifest.jsonl'] and not list(tmp_path.rglob('.partial-*'))
+    encode(bags / 'monday', '--out', tmp_path)
+
+
+def test_somebody_elses_file_is_not_replaced(bags: Path, tmp_path: Path) -> None:
+    (tmp_path / 'one.parquet').write_text('precious')
+    for _ in range(2):
+        _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
+        assert 'one.parquet exists already; use --force' in errors
+    assert (tmp_path / 'one.parquet').read_text() == 'precious' and (tmp_path / 'two.parquet').exists()
+
+
+def test_a_manifest_that_was_torn_or_is_foreign(bags: Path, tmp_path: Path) -> None:
+    encode(bags / 'monday', '--out', tmp_path)
+    manifest = tmp_path / 'manifest.jsonl'
+    whole = manifest.read_bytes()
+    made = (tmp_path / 'one.parquet').stat().st_mtime_ns
+    for length in (len(whole) - 20, len(whole) - 1):  # in the last record, and without its end of line
+        manifest.write_bytes(whole[:length])
+        encode(bags / 'monday', '--out', tmp_path)
+        _, records = read_manifest(str(tmp_path))
+        assert [record.status for record in records] == ['done', 'done']
+    assert (tmp_path / 'one.parquet').stat().st_mtime_ns == made
+    manifest.write_bytes(whole[:30])  # in the first line: nothing is known
+    _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
+    assert 'exists already' in errors
+    manifest.write_text('{"format": 99, "made_with": {}}\n')
+    _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
+    assert 'is none of this version' in errors
+
+
+def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bags)
+    assert [bag.name for bag in find_bags(['.'])] == ['monday/one', 'monday/two', 'tuesday/one', 'three']
+    assert [bag.name for bag in find_bags(['monday/*'])] == ['one', 'two']
+    assert [bag.name for bag in find_bags(['**/two', 'monday'])] == ['two', 'one']
+    assert [bag.name for bag in find_bags(['monday/one', 'monday/one/', str(bags / 'monday/one')])] == ['one']
+    shutil.copy(ROS1_BAG, tmp_path / 'old.bag')
+    shutil.copytree(bags / 'monday/one', tmp_path / 'new')
+    (tmp_path / 'notes.txt').write_text('no bag')
+    assert [bag.name for bag in find_bags([str(tmp_path)])] == ['new', 'old']
+    assert all(bag.size > 1000 and bag.changed > 10**18 for bag in find_bags([str(tmp_path)]))
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['EMPTY'], 'holds no bag: none of .bag, .db3, .mcap, and no rosbag2 folder'),
+        (['EMPTY/*.mcap'], 'no bag matches'),
+        (['monday/one', 'tuesday/one'], 'would both write one: give the folder that holds both'),
+        (['monday/one', '--workers', '0'], '--workers: 0 is too small'),
+        (['nothing://bucket/bag'], 'nothing://bucket/bag is no address of an object store'),
+    ],
+)
+def test_bad_usage(
+    bags: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(bags)
+    (tmp_path / 'empty').mkdir()
+    arguments = [argument.replace('EMPTY', str(tmp_path / 'empty')) for argument in arguments]
+    assert main(['encode', *arguments, '--out', str(tmp_path / 'out')]) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / 'out').exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import resource
@@ -21,7 +23,10 @@ import pytest
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.fleet.manifest import read_manifest
 from fused_encoder_ros.fleet.storage import find_bags
+from fused_encoder_ros.model import load_model
+from fused_encoder_ros.offline.encode import encode_bag
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.synthetic import Rig
 
 ROS1_BAG = Path(__file__).parent.parent / 'offline' / 'data' / 'wrist_cameras_ros1.bag'
@@ -45,11 +50,12 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, '-m', 'fused_encoder_ros.cli', 'encode', *map(str, arguments)]
 
 
-def encode(*arguments: object, code: int = 0, **options: Any) -> tuple[dict[str, dict[str, Any]], str]:
+def encode(*arguments: object, code: int = 0) -> tuple[dict[str, dict[str, Any]], str]:
     """What is said of each bag by the name of its file or folder, and what is written to stderr."""
-    done = subprocess.run(command(*arguments, '--json'), capture_output=True, text=True, timeout=300, check=False, **options)
-    assert done.returncode == code, done.stderr
-    return {Path(one['bag']).name: one for one in json.loads(done.stdout or '[]')}, done.stderr
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as errors:
+        returned = main([*command(*arguments)[3:], '--json'])
+    assert returned == code, errors.getvalue()
+    return {Path(one['bag']).name: one for one in json.loads(out.getvalue() or '[]')}, errors.getvalue()
 
 
 def results(folder: Path) -> list[str]:
@@ -85,12 +91,12 @@ def test_a_folder_is_done_once_and_then_only_what_changed(bags: Path, tmp_path: 
 
 
 def test_the_features_do_not_depend_on_the_workers(bags: Path, tmp_path: Path) -> None:
-    encode(bags, '--out', tmp_path / 'many', '--workers', 3)
+    encode(bags, '--out', tmp_path, '--workers', 3)
+    settings = Settings.from_values({})
+    model = load_model(settings.model, settings.spec)
     for bag in find_bags([str(bags)]):
-        encode(bag.uri, '--out', tmp_path / 'one')
-        (alone,) = (tmp_path / 'one').glob('*.parquet')
-        assert pq.read_table(alone).equals(pq.read_table(tmp_path / 'many' / f'{bag.name}.parquet')), bag
-        shutil.rmtree(tmp_path / 'one')
+        alone = encode_bag(Path(bag.uri), tmp_path / 'alone', settings, model, force=True).output
+        assert pq.read_table(alone).equals(pq.read_table(tmp_path / f'{bag.name}.parquet')), bag
 
 
 def test_other_settings_or_another_model_are_refused(bags: Path, tmp_path: Path) -> None:
@@ -244,38 +250,39 @@ def test_a_folder_in_use_is_refused(bags: Path, tmp_path: Path) -> None:
 
 def test_a_full_disk_is_named_and_leaves_nothing(bags: Path, tmp_path: Path) -> None:
     """Files may not grow past 8 kB, which the manifest does not reach."""
-    limit = {'preexec_fn': lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))}
-    said, errors = encode(bags / 'monday', '--out', tmp_path, code=2, **limit)
-    assert {one['status'] for one in said.values()} == {'failed'} and 'File too large' in errors
+    done = subprocess.run(
+        command(bags / 'monday/one', '--out', tmp_path),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and 'File too large' in done.stderr and 'Traceback' not in done.stderr
     assert results(tmp_path) == ['manifest.jsonl'] and not list(tmp_path.rglob('.partial-*'))
-    encode(bags / 'monday', '--out', tmp_path)
+    encode(bags / 'monday/one', '--out', tmp_path)
 
 
 def test_somebody_elses_file_is_not_replaced(bags: Path, tmp_path: Path) -> None:
     (tmp_path / 'one.parquet').write_text('precious')
     for _ in range(2):
-        _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
+        _, errors = encode(bags / 'monday/one', '--out', tmp_path, code=2)
         assert 'one.parquet exists already; use --force' in errors
-    assert (tmp_path / 'one.parquet').read_text() == 'precious' and (tmp_path / 'two.parquet').exists()
+    assert (tmp_path / 'one.parquet').read_text() == 'precious'
 
 
 def test_a_manifest_that_was_torn_or_is_foreign(bags: Path, tmp_path: Path) -> None:
-    encode(bags / 'monday', '--out', tmp_path)
+    bag = bags / 'monday/one'
+    encode(bag, '--out', tmp_path)
     manifest = tmp_path / 'manifest.jsonl'
     whole = manifest.read_bytes()
-    made = (tmp_path / 'one.parquet').stat().st_mtime_ns
     for length in (len(whole) - 20, len(whole) - 1):  # in the last record, and without its end of line
         manifest.write_bytes(whole[:length])
-        encode(bags / 'monday', '--out', tmp_path)
-        _, records = read_manifest(str(tmp_path))
-        assert [record.status for record in records] == ['done', 'done']
-    assert (tmp_path / 'one.parquet').stat().st_mtime_ns == made
+        encode(bag, '--out', tmp_path)
+        assert [record.status for record in read_manifest(str(tmp_path))[1]] == ['done']
     manifest.write_bytes(whole[:30])  # in the first line: nothing is known
-    _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
-    assert 'exists already' in errors
+    assert 'exists already' in encode(bag, '--out', tmp_path, code=2)[1]
     manifest.write_text('{"format": 99, "made_with": {}}\n')
-    _, errors = encode(bags / 'monday', '--out', tmp_path, code=2)
-    assert 'is none of this version' in errors
+    assert 'is none of this version' in encode(bag, '--out', tmp_path, code=2)[1]
 
 
 def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import add_parameters, parameter_values
-from fused_encoder_ros.commands.run import add_run_options, run
+from fused_encoder_ros.commands.run import add_run_options, counted, run
 from fused_encoder_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def format_summary(record: Record) -> str:
         f'  sets     {summary.sets}  ({rate}, encoded in {summary.elapsed_s:.1f} s)',
         f'  drops    {sum(summary.drops.values())}',
     ]
-    lines += [f'    {count:>6}  {reason}: {summary.details.get(reason, "")}' for reason, count in summary.drops.items()]
+    lines += counted(summary.drops, summary.details)
     if summary.rejects:
         lines.append(f'  messages not used  {sum(summary.rejects.values())}')
-        lines += [f'    {count:>6}  {reason}: {summary.details.get(reason, "")}' for reason, count in summary.rejects.items()]
+        lines += counted(summary.rejects, summary.details)
     lines.append(f'  wrote    {summary.output}')
     if summary.bag_output:
         lines.append(f'  wrote    {summary.bag_output}')

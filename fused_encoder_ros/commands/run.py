@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -108,3 +108,8 @@ def _progress_bar() -> Iterator[Tell]:
                 bar.set_description(f'{ended}/{planned} bags')
 
         yield watch
+
+
+def counted(counts: Mapping[str, int], details: Mapping[str, str]) -> list[str]:
+    """A line for each reason: how often, and the last sentence for it."""
+    return [f'    {count:>6}  {reason}: {details.get(reason, "")}' for reason, count in counts.items()]

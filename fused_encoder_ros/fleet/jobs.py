@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fused_encoder_ros.errors import FusedEncoderError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
+from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
 from fused_encoder_ros.settings import Settings
 
 Report = Callable[[float], None]
@@ -123,6 +124,56 @@ class _Encoder:
         written_to = [f'{job.out.rstrip("/")}/{name}' for name in job.outputs(bag)]
         where = {'output': written_to[0], 'bag_output': written_to[1] if job.bag_out else None}
         return {**summary.to_dict(), 'bag': bag.uri, **where}
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """A bag to an episode for training.
+
+    Attributes:
+        settings: the node's.
+        out: folder of the results, a path or an address.
+        options: what an episode is made of.
+    """
+
+    settings: Settings
+    out: str
+    options: EpisodeOptions
+
+    @property
+    def threads(self) -> int:
+        """Cores that a worker uses: decoding is most of it."""
+        return 1
+
+    def outputs(self, bag: BagRef) -> tuple[str, ...]:
+        """See `Job`."""
+        return (f'{bag.name}.hdf5',)
+
+    def worker(self) -> Worker:
+        """A worker; it needs no model."""
+        return _Exporter(self)
+
+
+class _Exporter:
+    def __init__(self, job: ExportJob) -> None:
+        self._job = job
+        self.greeting: tuple[str, ...] = ()
+        self.made_with = {'kind': 'export', **made_of(job.settings), 'episode': asdict(job.options)}
+
+    def do(self, bag: BagRef, replace: bool, report: Report) -> Mapping[str, Any]:
+        """See `Worker`."""
+        job = self._job
+        with local_copy(bag) as path, results_of(job.out, bag.name) as folder:
+            summary = export_episode(
+                path,
+                folder,
+                job.settings,
+                job.options,
+                name=Path(bag.name).name,
+                force=replace,
+                progress=lambda done, total: report(done / max(total, 1)),
+            )
+        return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{job.outputs(bag)[0]}', **summary}
 
 
 def made_of(settings: Settings) -> dict[str, Any]:

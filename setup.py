@@ -46,8 +46,9 @@ setup(
             'tqdm',
         ],
         'openvino': ['openvino'],
+        'hdf5': ['h5py'],
         # colcon runs pytest only where this names it.
-        'test': ['hypothesis', 'mcap-ros2-support', 'pytest'],
+        'test': ['flask', 'flask-cors', 'h5py', 'hypothesis', 'mcap-ros2-support', 'moto[s3]', 'pytest', 'triton'],
     },
     entry_points={
         'console_scripts': [

@@ -144,7 +144,8 @@ ALLOWED = {
     'ros': {'ros', 'bench', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
     'offline': {'offline', 'diagnosis', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
-    'commands': {'commands', 'bench', 'ros', 'offline', 'diagnosis', 'settings', 'synthetic', 'pipeline'}
+    'fleet': {'fleet', 'offline', 'settings', 'model', 'errors', '__init__'},
+    'commands': {'commands', 'bench', 'ros', 'fleet', 'offline', 'diagnosis', 'settings', 'synthetic', 'pipeline'}
     | {'model', 'spec', 'errors'},
     'cli.py': {'commands', 'errors', '__init__'},
 }
@@ -154,6 +155,7 @@ FOREIGN = {
     'model': {'rclpy', 'cv2', 'rosbags'},
     'diagnosis': {'rclpy', 'rosbags', 'torch', 'pyarrow'},
     'offline': {'rclpy'},
+    'fleet': {'rclpy', 'torch', 'cv2', 'rosbags'},
     'offline/report': {'rclpy', 'torch', 'pyarrow'},
 }
 
@@ -174,6 +176,7 @@ def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:
         ['rig', bag, '--duration', '1', '--size', '64x48'],
         ['sync-report', bag, '--out', str(tmp_path / 'x.html')],
         ['doctor', bag],
+        ['export', bag, '--to', 'hdf5', '--out', str(tmp_path / 'episodes')],
     ):
         result = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == 0 and result.stdout, result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fused_encoder_ros.errors import FusedEncoderError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
 from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
 from fused_encoder_ros.settings import Settings
@@ -156,6 +157,8 @@ class ExportJob:
 
 class _Exporter:
     def __init__(self, job: ExportJob) -> None:
+        if importlib.util.find_spec('h5py') is None:
+            raise ConfigError("--to hdf5 needs the package h5py: pip install '.[hdf5]'")
         self._job = job
         self.greeting: tuple[str, ...] = ()
         self.made_with = {'kind': 'export', **made_of(job.settings), 'episode': asdict(job.options)}

@@ -145,7 +145,7 @@ def _work(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     try:
         worker = job.worker()
-    except FusedEncoderError as error:
+    except Exception as error:
         connection.send(error)
         return
     connection.send(Ready(worker.made_with, worker.greeting))

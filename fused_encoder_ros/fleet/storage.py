@@ -139,8 +139,9 @@ def file_system(address: str) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem
 
     try:
-        system, path = FileSystem.from_uri(address)
-    except (ValueError, OSError, pyarrow.ArrowException) as error:
+        with _reached(address):  # it asks for the bucket's region
+            system, path = FileSystem.from_uri(address)
+    except (ValueError, pyarrow.ArrowException) as error:
         raise ConfigError(f'{address} is no address of an object store: {_line(error)}') from error
     return system, path
 

@@ -33,9 +33,9 @@ Part = Step | Unused | Drop | Reject
 
 
 def at_rate(outcomes: Iterable[Outcome], rate_hz: float | None) -> Iterator[Outcome | Unused]:
-    """Of the sets nearest to one tick the nearest, with `rate_hz` ticks a second from the first set on; the others are `Unused`.
+    """Of the sets that belong to one tick the nearest, with `rate_hz` ticks a second from the first set on.
 
-    Where no set is near a tick there is no step.
+    The others become `Unused`. A tick that no set belongs to has no step.
     """
     if rate_hz is None:
         yield from outcomes

@@ -21,15 +21,18 @@ def run(context: Context) -> dict[str, Any]:
         raise Skipped('not run: pytest is missing')
     which = 'cuda_graph or triton' if context.on_cuda else 'packed and (feature_stays or shapes)'
     command = [sys.executable, '-m', 'pytest', 'test/model', '-q', '-k', which, '-p', 'no:cacheprovider', '--tb=short']
-    done = subprocess.run(
-        [*command, '--continue-on-collection-errors'],
-        cwd=ROOT,
-        env=os.environ | {'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=context.left_s,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, '--continue-on-collection-errors'],
+            cwd=ROOT,
+            env=os.environ | {'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=context.left_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Skipped('time was up before the tests had ended') from error
     lines = (done.stdout + done.stderr).strip().splitlines()
     if done.returncode in _NO_TESTS:
         raise Skipped('not run: ' + ' '.join(lines[-3:]))

@@ -56,7 +56,7 @@ def test_what_does_not_fit_the_time_is_named(tmp_path: Path) -> None:
     code, result, _ = run(
         tmp_path / 'gpu.json', '--device', 'cpu', '--reduced', '--minutes', '0.3', '--only', 'robustness', 'suite'
     )
-    assert code == 0 and {part['reason'] for part in result['parts'].values()} <= {
+    assert code == 0 and {part['reason'] for part in result['parts'].values() if part['status'] != 'done'} <= {
         'no time was left',
         'time was up; what was found until then is kept',
         'time was up before the tests had ended',

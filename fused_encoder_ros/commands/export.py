@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import add_parameters, parameter_values
-from fused_encoder_ros.commands.run import add_run_options, counted, run
+from fused_encoder_ros.commands.run import add_run_options, counted, lost, run
 from fused_encoder_ros.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ def format_summary(record: Record) -> str:
         f'  steps    {summary["steps"]}  ({rate}, exported in {summary["elapsed_s"]:.1f} s)',
         f'  unused   {sum(summary["unused"].values())}',
         *counted(summary['unused'], {'rate': 'between the steps of --rate', 'no_action': 'no action for its stamp'}),
-        f'  drops    {sum(summary["drops"].values())}',
-        *counted(summary['drops'], summary['details']),
+        *lost(summary),
+        f'  wrote    {summary["output"]}',
     ]
-    if summary['rejects']:
-        lines.append(f'  messages not used  {sum(summary["rejects"].values())}')
-        lines += counted(summary['rejects'], summary['details'])
-    return '\n'.join([*lines, f'  wrote    {summary["output"]}'])
+    return '\n'.join(lines)

@@ -110,6 +110,15 @@ def _progress_bar() -> Iterator[Tell]:
         yield watch
 
 
+def lost(summary: Mapping[str, Any]) -> list[str]:
+    """Lines on the anchor frames without a set, and on other messages that were not used."""
+    lines = [f'  drops    {sum(summary["drops"].values())}', *counted(summary['drops'], summary['details'])]
+    if summary['rejects']:
+        lines.append(f'  messages not used  {sum(summary["rejects"].values())}')
+        lines += counted(summary['rejects'], summary['details'])
+    return lines
+
+
 def counted(counts: Mapping[str, int], details: Mapping[str, str]) -> list[str]:
     """A line for each reason: how often, and the last sentence for it."""
     return [f'    {count:>6}  {reason}: {details.get(reason, "")}' for reason, count in counts.items()]

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
 from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
+from fused_encoder_ros.offline.observations import Progress
 from fused_encoder_ros.settings import Settings
 
 Report = Callable[[float], None]
@@ -93,7 +94,7 @@ class _Encoder:
         self.greeting = (f'encoder: {model.description}', *(f'WARNING: {warning}' for warning in model.warnings))
         self.made_with = {
             'kind': 'encode',
-            **made_of(settings),
+            **_made_of(settings),
             'model': {
                 'hash': model.hash,
                 'engine': model.engine.name,
@@ -120,7 +121,7 @@ class _Encoder:
                 bag_out=job.bag_out,
                 batch_size=job.batch_size,
                 force=replace,
-                progress=lambda done, total: report(done / max(total, 1)),
+                progress=_parts(report),
             )
         written_to = [f'{job.out.rstrip("/")}/{name}' for name in job.outputs(bag)]
         where = {'output': written_to[0], 'bag_output': written_to[1] if job.bag_out else None}
@@ -161,7 +162,7 @@ class _Exporter:
             raise ConfigError("--to hdf5 needs the package h5py: pip install '.[hdf5]'")
         self._job = job
         self.greeting: tuple[str, ...] = ()
-        self.made_with = {'kind': 'export', **made_of(job.settings), 'episode': asdict(job.options)}
+        self.made_with = {'kind': 'export', **_made_of(job.settings), 'episode': asdict(job.options)}
 
     def do(self, bag: BagRef, replace: bool, report: Report) -> Mapping[str, Any]:
         """See `Worker`."""
@@ -174,19 +175,18 @@ class _Exporter:
                 job.options,
                 name=Path(bag.name).name,
                 force=replace,
-                progress=lambda done, total: report(done / max(total, 1)),
+                progress=_parts(report),
             )
         return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{job.outputs(bag)[0]}', **summary}
 
 
-def made_of(settings: Settings) -> dict[str, Any]:
-    """What of the settings decides about observations."""
-    return {
-        'spec': settings.spec.to_dict(),
-        'sync': asdict(settings.sync),
-        'topics': {source: list(names) for source, names in settings.topics.items()},
-        'untyped_color_order': settings.values['untyped_color_order'],
-    }
+def _made_of(settings: Settings) -> dict[str, Any]:
+    return {**settings.provenance(), 'untyped_color_order': settings.values['untyped_color_order']}
+
+
+def _parts(report: Report) -> Progress:
+    """Messages done, of all, as the part that is done; a bag's metadata may count none."""
+    return lambda done, total: report(done / max(total, 1))
 
 
 @contextmanager

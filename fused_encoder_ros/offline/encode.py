@@ -167,9 +167,7 @@ def _metadata(path: Path, settings: Settings, model: Model, batch_size: int) -> 
     return {
         'version': __version__,
         'bag': path.resolve().name,
-        'spec': settings.spec.to_dict(),
-        'sync': asdict(settings.sync),
-        'topics': {source: list(names) for source, names in settings.topics.items()},
+        **settings.provenance(),
         'model_hash': model.hash,
         'design': model.design,
         'random_weights': model.is_random,

@@ -25,7 +25,7 @@ class EpisodeOptions:
     """What an episode is made of.
 
     Attributes:
-        layout: one of `hdf5.LAYOUTS`.
+        layout: 'lapo' or 'aloha', see `hdf5.Hdf5Sink`.
         action_topic: where actions come from; '' takes the joint positions of a later set.
         action_names: the joints of an action, in its order; empty takes that of the first command.
         action_hold_s: for how long a command counts.
@@ -108,9 +108,7 @@ def _metadata(path: Path, settings: Settings, options: EpisodeOptions, commands:
     return {
         'version': __version__,
         'bag': path.resolve().name,
-        'spec': settings.spec.to_dict(),
-        'sync': asdict(settings.sync),
-        'topics': {source: list(names) for source, names in settings.topics.items()},
+        **settings.provenance(),
         'episode': asdict(options),
         'action_names': list(commands.names if commands else settings.spec.joint_names),
     }

@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_encoder_ros.offline.episodes import Step
-from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec
-
-LAYOUTS = ('lapo', 'aloha')
 
 _LAPO_IMAGES = dict(zip(CAMERAS, ('left_image', 'right_image', 'global_image')))
 _ROWS_AT_ONCE = 64
@@ -54,8 +51,8 @@ class Hdf5Sink:
         self._add('observations/qpos' if self._aloha else 'observations/joint', joints)
         self._add('action' if self._aloha else 'actions', step.action.astype(np.float32))
         self._add('stamp_ns', np.int64(observation.stamp_ns))
-        for source in (*self._spec.cameras, JOINTS):
-            self._add(f'skew_ms/{source}', np.float64(observation.skew_ns[source] / 1e6))
+        for source, skew_ns in observation.skew_ns.items():
+            self._add(f'skew_ms/{source}', np.float64(skew_ns / 1e6))
         if len(self._rows['stamp_ns']) == _ROWS_AT_ONCE:
             self._flush()
 

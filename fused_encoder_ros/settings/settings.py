@@ -69,6 +69,14 @@ class Settings:
         checked = {**self.values, **{name: table[name].check(value) for name, value in values.items()}}
         return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
 
+    def provenance(self) -> dict[str, Any]:
+        """What decides about observations and travels with results: spec, matching and topics, as JSON has them."""
+        return {
+            'spec': self.spec.to_dict(),
+            'sync': dataclasses.asdict(self.sync),
+            'topics': {source: list(names) for source, names in self.topics.items()},
+        }
+
     def pipeline(self) -> Pipeline:
         """A pipeline that goes by these settings, with nothing in it yet."""
         return Pipeline(self.spec, self.sync, self.values['untyped_color_order'])

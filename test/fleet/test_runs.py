@@ -237,7 +237,10 @@ def test_interrupting_loses_nothing_that_was_complete(
     wait_until_gone(workers)
     assert not list(out.rglob('.partial-*')) and list(out.glob('*.parquet'))
     _, records = read_manifest(str(out))
-    assert {record.bag.name for record in records if record.status == 'done'} == {p.stem for p in out.glob('*.parquet')}
+    # The signal may come between a result and its line in the manifest: that bag is whole, and is done once more.
+    assert {record.bag.name for record in records if record.status == 'done'} <= {p.stem for p in out.glob('*.parquet')}
+    encode(long_bags, '--out', out)
+    assert results(out) == ['a.parquet', 'b.parquet', 'c.parquet', 'manifest.jsonl']
 
 
 def test_a_folder_in_use_is_refused(bags: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import time
 from collections.abc import Callable
@@ -53,6 +54,10 @@ def on_first_signal(action: Callable[[], None]) -> None:
 
 def ignore_signals() -> None:
     """From here on the program ends by itself: a late signal would kill it while the interpreter ends."""
+    libc = ctypes.CDLL(None)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Python complains when it takes a handler away while a signal comes, so the system stops sending them first.
+        libc.signal(number, ctypes.c_void_p(signal.SIG_IGN))
     _set_handler(signal.SIG_IGN)
 
 

@@ -13,6 +13,9 @@ TORCHVISION ?= torchvision==0.28.0
 TRITON ?= triton==3.7.1
 COLCON := build/colcon
 
+# Tests run side by side, since most of them wait for a robot most of the time.
+SIDE_BY_SIDE := -n 3 --dist worksteal
+
 # What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
 PYTHONS := 3.10 3.11 3.12
 DISTRIBUTIONS := jazzy kilted
@@ -60,7 +63,7 @@ check: setup
 	$(BIN)/mypy
 
 unit: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # What `colcon build` and `colcon test` do in a workspace, with the environment's Python.
 colcon: setup
@@ -69,7 +72,7 @@ colcon: setup
 	@$(BIN)/python -m colcon --log-base $(COLCON)/log list --base-paths . | tee $(COLCON).list; grep -q '(ros.ament_python)' $(COLCON).list
 	$(BIN)/python -m colcon --log-base $(COLCON)/log build --base-paths . --build-base $(COLCON)/build --install-base $(COLCON)/install
 	$(BIN)/python -m colcon --log-base $(COLCON)/log test --base-paths . --build-base $(COLCON)/build --install-base $(COLCON)/install \
-		--event-handlers console_direct+ --return-code-on-test-failure
+		--event-handlers console_direct+ --return-code-on-test-failure --pytest-args $(SIDE_BY_SIDE)
 	$(BIN)/python -m colcon --log-base $(COLCON)/log test-result --test-result-base $(COLCON)/build --all
 
 # Needs uv. torch's own needs stand at the end, since torch is pinned apart. All but ROS is pinned once, beside Jazzy.

@@ -1,7 +1,6 @@
 """A synthetic two-armed robot: the streams that the real one would send, for demos, tests and benchmarks.
 
-Free-running cameras see one scene, each from its own side and marked with its name and frame number, and the joints
-follow smooth curves. Everything depends on the seed and the stamps alone.
+Free-running cameras see one scene, and the joints follow smooth curves. Everything depends on the seed and the stamps alone.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.lab import Lab
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS, DEFAULT_JOINT_NAMES, check_cameras
 
@@ -57,6 +57,7 @@ class Rig:
         camera_delay_ms: from capture to publishing, the same for each camera, plus a random part a tenth as large.
         joint_names: order of the names in the messages is shuffled once by the seed.
         cameras: as in `ObservationSpec`.
+        lab: what the cameras see; None for plain shapes that move by themselves, with the camera's name and the frame number.
 
     Raises:
         ConfigError: naming the camera or the number that is not usable.
@@ -71,6 +72,7 @@ class Rig:
     camera_delay_ms: float = 5.0
     joint_names: tuple[str, ...] = DEFAULT_JOINT_NAMES
     cameras: tuple[str, ...] = CAMERAS
+    lab: Lab | None = None
 
     def __post_init__(self) -> None:
         check_cameras(self.cameras)
@@ -151,6 +153,9 @@ class Rig:
 
     def image(self, camera: str, stamp_ns: int, number: int) -> NDArray[np.uint8]:
         """What a camera sees: uint8 [H,W,3] RGB."""
+        if self.lab:
+            joints = dict(zip(self.joint_names, self.joint_positions(stamp_ns).tolist()))
+            return self.lab.view(camera, (self.height, self.width), joints, stamp_ns)
         image = self._backgrounds[camera].copy()
         time_s = stamp_ns / 1e9
         view = self._view(camera)

@@ -200,6 +200,18 @@ def existing(out: str, names: Sequence[str]) -> set[str]:
     return {name for name, info in zip(names, infos) if info.type.name != 'NotFound'}
 
 
+def content_of(out: str, name: str) -> bytes | None:
+    """A small file below a folder; None where there is none."""
+    try:
+        if not is_remote(out):
+            return (Path(out) / name).read_bytes()
+        system, at = file_system(out)
+        with system.open_input_stream(f'{at.rstrip("/")}/{name}') as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        return None
+
+
 @contextmanager
 def _reached(address: str) -> Iterator[None]:
     try:

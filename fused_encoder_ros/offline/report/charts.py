@@ -56,8 +56,8 @@ def distribution(values: Sequence[float], marked: Sequence[float], show: Callabl
         tag('path', d=_bars([n and max(n / highest, least) for n in counts]), class_=style)
         for counts, style, least in ((every, 'set', _LEAST_BAR), (on_top, 'drop', _LEAST_MARK))
     ]
-    marks = _round_values(edges[0], edges[-1], 4)
-    axis = ticks([((value - edges[0]) / (edges[-1] - edges[0]), show(value)) for value in marks])
+    marks = [((value - edges[0]) / (edges[-1] - edges[0]), show(value)) for value in _round_values(edges[0], edges[-1], 4)]
+    axis = ticks([(at, label) for at, label in marks if 0.05 < at < 0.95])  # labels at the ends would stick out
     return join(_drawing(_BIN * _PARTS, join(*shapes), description), axis)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import tempfile
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fused_encoder_ros.errors import ConfigError, FusedEncoderError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
 from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
 from fused_encoder_ros.offline.observations import Progress
@@ -195,7 +196,8 @@ def _parts(report: Report) -> Progress:
 
 def _keep_preview(folder: Path, bag: BagRef, middle: Observation | None) -> None:
     if middle is not None:
-        write_preview(folder, Path(bag.name).name, middle.images)
+        with contextlib.suppress(OutputError):  # the results are whole without it
+            write_preview(folder, Path(bag.name).name, middle.images)
 
 
 @contextmanager

@@ -206,15 +206,15 @@ def existing(out: str, names: Sequence[str]) -> set[str]:
 
 
 def content_of(out: str, name: str) -> bytes | None:
-    """A small file below a folder; None where there is none."""
-    try:
+    """A small file below a folder; None where there is none. Raises ConfigError when it cannot be read."""
+    if not existing(out, [name]):
+        return None
+    with _reached(out):
         if not is_remote(out):
             return (Path(out) / name).read_bytes()
         system, at = file_system(out)
         with system.open_input_stream(f'{at.rstrip("/")}/{name}') as stream:
             return bytes(stream.read())
-    except FileNotFoundError:
-        return None
 
 
 @contextmanager

@@ -19,7 +19,10 @@ LEAST_BAGS = 5
 DISTANCE = 'distance of features'
 
 _FAR = 5.0
-"""Robust standard deviations from the median."""
+"""Robust standard deviations from the median that are too many."""
+
+_FEW = 10
+"""With so many bags it takes twice as much, since their spread is known less well."""
 
 _SIGMA = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
@@ -54,7 +57,7 @@ class Measure:
             return {}
         middle = self.middle
         spread = _SIGMA * float(np.median([abs(value - middle) for value in self.values.values()]))
-        limit = max(_FAR * spread, self.least)
+        limit = max(_FAR * (1 + _FEW / len(self.values)) * spread, self.least)
         return {
             name: (self.side * (value - middle) if self.side else abs(value - middle)) / limit
             for name, value in self.values.items()
@@ -144,7 +147,7 @@ def measures(summaries: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
             for camera, values in _by_source(summaries, 'still_s').items()
         ),
         Measure(DISTANCE, distances, _short, 0.5 * _median(distances), 1),
-        Measure('norm of features', norms, _short, 0.05 * _median(norms)),
+        Measure('norm of features', norms, _short, 0.1 * _median(norms)),
         Measure('constant dimensions', constant, lambda number: f'{number:g}', 3.0, 1),
     ]
     return [measure for measure in found if measure.values]

@@ -176,7 +176,7 @@ def _standing_out(overview: Overview, previews: Mapping[str, bytes | None]) -> H
     are_enough = len(overview.of(DONE)) >= LEAST_BAGS
     lead = (
         'Each figure is compared with the median of all bags that are done. What lies more than five robust standard '
-        f'deviations away stands out. {of_cameras}'
+        f'deviations away stands out; where bags are few it takes more. {of_cameras}'
     )
     if not are_enough:
         lead = f'Fewer than {LEAST_BAGS} bags are done: too few to say what is usual. {of_cameras}'

@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.diagnosis.wording import printable
     from fused_encoder_ros.fleet.report import report_run
     from fused_encoder_ros.fleet.storage import is_remote
 
@@ -36,7 +37,7 @@ def _run_report(options: argparse.Namespace) -> int:
     print(overview.sentence)
     reasons = overview.comparison.reasons
     for name in list(reasons)[:_MOST_TOLD]:
-        print(f'  {name}: {"; ".join(reason.sentence for reason in reasons[name])}')
+        print(printable(f'  {name}: {"; ".join(reason.sentence for reason in reasons[name])}'))
     if len(reasons) > _MOST_TOLD:
         print(f'  and {len(reasons) - _MOST_TOLD} more')
     print(f'  wrote    {out}')

@@ -250,6 +250,16 @@ def test_the_page_is_bounded(thousand: Callable[..., Overview]) -> None:
     check(render(overview, dict.fromkeys(overview.shown, b'x' * 9000)))
 
 
+def test_bags_that_are_all_the_same_and_no_bag_at_all(results: Path) -> None:
+    overview = overview_of(results)
+    (one,) = [record for record in overview.records if record.bag.name == 'a']
+    same = [replace(one, bag=replace(one.bag, name=str(number))) for number in range(8)]
+    for records in (same, []):
+        alike = replace(overview, records=records)
+        assert not alike.comparison.reasons
+        assert f'{len(records)} of {len(records)} bags are done.' in check(render(alike, dict.fromkeys(alike.shown))).text
+
+
 @needs_browser
 def test_a_browser_sorts_and_filters_the_table_and_runs_no_name(results: Path, tmp_path: Path) -> None:
     act = """(() => {

@@ -24,6 +24,8 @@ _FAR = 5.0
 _FEW = 10
 """With so many bags it takes twice as much, since their spread is known less well."""
 
+_NO_DIFFERENCE = 1e-9
+
 _SIGMA = 1.4826
 """Standard deviation of a normal distribution, in median absolute deviations."""
 
@@ -57,7 +59,7 @@ class Measure:
             return {}
         middle = self.middle
         spread = _SIGMA * float(np.median([abs(value - middle) for value in self.values.values()]))
-        limit = max(_FAR * (1 + _FEW / len(self.values)) * spread, self.least)
+        limit = max(_FAR * (1 + _FEW / len(self.values)) * spread, self.least, _NO_DIFFERENCE)
         return {
             name: (self.side * (value - middle) if self.side else abs(value - middle)) / limit
             for name, value in self.values.items()
@@ -89,7 +91,7 @@ class Comparison:
 
 def compare(records: Sequence[Record]) -> Comparison:
     """Compare the bags that are done, by what their summaries say; those of older versions say less."""
-    found = measures({record.bag.name: record.summary for record in records})
+    found = _measures({record.bag.name: record.summary for record in records})
     reasons = {record.bag.name: list(_always(record.summary)) for record in records}
     furthest = {record.bag.name: 0.0 for record in records}
     for measure in found:
@@ -118,7 +120,7 @@ def _always(summary: Mapping[str, Any]) -> Iterator[Reason]:
         yield Reason(f'{count(faults)} features held NaN or infinity', math.inf)
 
 
-def measures(summaries: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
+def _measures(summaries: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
     """What the bags of a run are compared by: the figures that at least one has, of summaries by name of the bag."""
     features = {name: summary['features'] for name, summary in summaries.items() if summary.get('features')}
     distances = _distances(features)

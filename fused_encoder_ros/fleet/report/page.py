@@ -64,7 +64,7 @@ def _name(overview: Overview) -> str:
 
 def _header(overview: Overview) -> Html:
     made_with = overview.made_with
-    told = [f'{made_with["kind"].capitalize()} of {bags(len(overview.records))} into {overview.folder}']
+    told = [f'{made_with.get("kind", "run").capitalize()} of {bags(len(overview.records))} into {overview.folder}']
     if model := made_with.get('model'):
         told.append(f'model {model["hash"][:12]}, engine {model["engine"]}, {model["precision"]}')
     return tag(
@@ -98,7 +98,7 @@ def _bag_by_bag(overview: Overview) -> Html:
     names = sorted(record.bag.name for record in overview.records)
     if len(names) < LEAST_BAGS:
         return Html('')
-    parts = [names[part[0] : part[-1] + 1] for part in np.array_split(np.arange(len(names)), min(len(names), _MOST_BARS))]
+    parts = [part.tolist() for part in np.array_split(names, min(len(names), _MOST_BARS))]
 
     def lane(name: str, values: Mapping[str, float], middle: float, style: str, told: str) -> Html:
         highest = max(values.values(), default=0.0) or 1.0

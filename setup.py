@@ -20,7 +20,7 @@ setup(
     description='Cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
     license='Apache-2.0',
     packages=find_packages(include=[package_name, f'{package_name}.*']),
-    package_data={package_name: ['py.typed', 'offline/report/style.css']},
+    package_data={package_name: ['py.typed', 'offline/report/style.css', 'fleet/report/run.css', 'fleet/report/bags.js']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),

@@ -11,11 +11,22 @@ import sys
 from collections.abc import Sequence
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.commands import bench, checkpoints, companions, demo, doctor, encode, export, rig, sync_report
+from fused_encoder_ros.commands import (
+    bench,
+    checkpoints,
+    companions,
+    demo,
+    doctor,
+    encode,
+    export,
+    rig,
+    run_report,
+    sync_report,
+)
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
-_COMMANDS = (doctor, encode, export, sync_report, checkpoints, companions, bench, rig, demo)
+_COMMANDS = (doctor, encode, export, run_report, sync_report, checkpoints, companions, bench, rig, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -144,7 +144,7 @@ ALLOWED = {
     'ros': {'ros', 'bench', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
     'offline': {'offline', 'diagnosis', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
-    'fleet': {'fleet', 'offline', 'settings', 'model', 'errors', '__init__'},
+    'fleet': {'fleet', 'offline', 'diagnosis', 'settings', 'pipeline', 'model', 'errors', '__init__'},
     'commands': {'commands', 'bench', 'ros', 'fleet', 'offline', 'diagnosis', 'settings', 'synthetic', 'pipeline'}
     | {'model', 'spec', 'errors'},
     'cli.py': {'commands', 'errors', '__init__'},

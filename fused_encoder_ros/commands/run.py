@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_OK, raise_if_interrupted
@@ -36,27 +37,40 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument('--strict', action='store_true', help='stop at the first bag that fails')
     command.add_argument('--force', action='store_true', help='do everything anew, and replace existing results')
+    command.add_argument(
+        '--html',
+        type=Path,
+        metavar='FILE',
+        help='also write the run report of DIR: one page on all its bags; it replaces an earlier one',
+    )
     command.add_argument('--json', action='store_true', help='print what became of each bag as JSON')
 
 
 def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record], str]) -> int:
     """Do the job, and say what became of it; the exit code."""
     from fused_encoder_ros.fleet.local import LocalWorkers, OneHere, usual_workers
+    from fused_encoder_ros.fleet.report import check_replaceable, report_run
     from fused_encoder_ros.fleet.run import run_job
     from fused_encoder_ros.fleet.storage import find_bags
 
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f'--workers: {options.workers} is too small; use at least 1')
+    if options.html:
+        check_replaceable(options.html)
     bags = find_bags(options.bags)
     count = options.workers or usual_workers(job.threads)
     workers = OneHere(job) if len(bags) == 1 else LocalWorkers(job, count)
     start_s = time.monotonic()
     with _progress_bar() as watch:
         outcome = run_job(job, bags, workers, force=options.force, strict=options.strict, watch=watch)
+    if options.html:
+        report_run(job.out, options.html)
     if options.json:
         print(json.dumps([_as_json(record) for record in (*outcome.done, *outcome.failed, *outcome.skipped)], indent=2))
     else:
         _tell(outcome, time.monotonic() - start_s, format_summary)
+        if options.html:
+            print(f'wrote {options.html}')
     for record in outcome.failed:
         print(f'fused-encoder: {record.reason}', file=sys.stderr)
     return EXIT_BAD_INPUT if outcome.failed else EXIT_OK

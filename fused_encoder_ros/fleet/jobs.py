@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import tempfile
@@ -11,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fused_encoder_ros.errors import ConfigError, FusedEncoderError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
 from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
 from fused_encoder_ros.offline.observations import Progress
+from fused_encoder_ros.offline.preview import write_preview
+from fused_encoder_ros.pipeline.data import Observation
 from fused_encoder_ros.settings import Settings
 
 Report = Callable[[float], None]
@@ -123,6 +126,7 @@ class _Encoder:
                 force=replace,
                 progress=_parts(report),
             )
+            _keep_preview(folder, bag, summary.middle)
         written_to = [f'{job.out.rstrip("/")}/{name}' for name in job.outputs(bag)]
         where = {'output': written_to[0], 'bag_output': written_to[1] if job.bag_out else None}
         return {**summary.to_dict(), 'bag': bag.uri, **where}
@@ -168,7 +172,7 @@ class _Exporter:
         """See `Worker`."""
         job = self._job
         with local_copy(bag) as path, results_of(job.out, bag.name) as folder:
-            summary = export_episode(
+            summary, middle = export_episode(
                 path,
                 folder,
                 job.settings,
@@ -177,6 +181,7 @@ class _Exporter:
                 force=replace,
                 progress=_parts(report),
             )
+            _keep_preview(folder, bag, middle)
         return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{job.outputs(bag)[0]}', **summary}
 
 
@@ -187,6 +192,12 @@ def _made_of(settings: Settings) -> dict[str, Any]:
 def _parts(report: Report) -> Progress:
     """Messages done, of all, as the part that is done; a bag's metadata may count none."""
     return lambda done, total: report(done / max(total, 1))
+
+
+def _keep_preview(folder: Path, bag: BagRef, middle: Observation | None) -> None:
+    if middle is not None:
+        with contextlib.suppress(OutputError):  # the results are whole without it
+            write_preview(folder, Path(bag.name).name, middle.images)
 
 
 @contextmanager

@@ -118,24 +118,22 @@ class Manifest:
 
     def _begin(self, folder: str, made_with: Mapping[str, Any], anew: bool) -> None:
         self._file.seek(0)
-        lines = self._file.read().split(b'\n')
-        header, *rest = [_parsed(line) for line in lines if line] or [None]
-        if anew or header is None:
+        content = b'' if anew else self._file.read()
+        told = _told(folder, content)
+        if told is None:
             self._file.truncate(0)
             self._append({'format': _FORMAT, 'made_with': made_with})
             return
-        if header.get('format') != _FORMAT:
-            raise ConfigError(f'{folder}/{MANIFEST} is none of this version of the package; choose another folder')
-        if different := _different(header['made_with'], made_with):
+        earlier, records = told
+        if different := _different(earlier, made_with):
             raise ConfigError(
                 f'{folder} holds results that were made with something else: {different}; choose another folder, or make all '
                 'of them anew with --force'
             )
-        for line in rest:
-            if line is not None:
-                self._take(_record(line))
+        for record in records:
+            self._take(record)
         self._replaces_all = self._remote is not None
-        if lines[-1]:  # torn
+        if not content.endswith(b'\n'):  # torn
             self._file.write(b'\n')
 
     def _take(self, record: Record) -> None:
@@ -153,20 +151,38 @@ def read_manifest(folder: str) -> tuple[Mapping[str, Any], list[Record]]:
     """What the results of a folder are made with, and what became of each bag.
 
     Raises:
+        ConfigError: when its manifest is of another version of the package.
         OutputError: when the folder has no manifest.
     """
     remote = _RemoteCopy(folder) if is_remote(folder) else None  # it removes its file when it goes
     path = remote.path if remote else Path(folder) / MANIFEST
     try:
-        header, *rest = [_parsed(line) for line in path.read_bytes().split(b'\n') if line]
-    except (OSError, ValueError):
-        raise OutputError(f'{folder} has no {MANIFEST}: it is no folder of results') from None
-    records = {line['bag']['name']: _record(line) for line in rest if line is not None}
-    return (header or {}).get('made_with', {}), list(records.values())
+        told = _told(folder, path.read_bytes())
+    except OSError:
+        told = None
+    if told is None:
+        raise OutputError(f'{folder} has no {MANIFEST}: it is no folder of results')
+    made_with, records = told
+    return made_with, list({record.bag.name: record for record in records}.values())
 
 
-def _record(line: Mapping[str, Any]) -> Record:
-    return Record(**{**line, 'bag': BagRef(**line['bag']), 'outputs': tuple(line['outputs'])})
+def _told(folder: str, content: bytes) -> tuple[Mapping[str, Any], list[Record]] | None:
+    """What a manifest says: what the results are made with, and every record; None when not even its first line is whole.
+
+    Raises:
+        ConfigError: when it is of another version of the package.
+    """
+    header, *lines = [_parsed(line) for line in content.split(b'\n') if line] or [None]
+    if header is None:
+        return None
+    if header.get('format') != _FORMAT:
+        raise ConfigError(f'{folder}/{MANIFEST} is none of this version of the package; choose another folder')
+    records = [
+        Record(**{**line, 'bag': BagRef(**line['bag']), 'outputs': tuple(line['outputs'])})
+        for line in lines
+        if line is not None
+    ]
+    return header['made_with'], records
 
 
 class _RemoteCopy:
@@ -198,10 +214,10 @@ class _RemoteCopy:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """None for what a program that was ended has torn."""
     try:
-        value: dict[str, Any] = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return None
-    return value
+    return value if isinstance(value, dict) else None
 
 
 def _different(old: Any, new: Any, at: str = '') -> str:

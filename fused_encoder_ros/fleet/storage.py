@@ -150,6 +150,8 @@ def file_system(address: str) -> tuple[Any, str]:
 def local_copy(bag: BagRef) -> Iterator[Path]:
     """The bag as a path of this machine; a remote one is fetched into the temporary folder, and removed again.
 
+    What goes wrong with the copy is told of the bag's address.
+
     Raises:
         BagError: when it cannot be fetched.
     """
@@ -170,7 +172,10 @@ def local_copy(bag: BagRef) -> Iterator[Path]:
                     fetch(system, info.path, target / below)
         except OSError as error:
             raise BagError(f'bag {bag.uri} cannot be fetched: {_line(error)}') from error
-        yield target
+        try:
+            yield target
+        except BagError as error:
+            raise BagError(str(error).replace(str(target), bag.uri)) from error
 
 
 def fetch(system: Any, path: str, target: Path) -> None:
@@ -198,6 +203,18 @@ def existing(out: str, names: Sequence[str]) -> set[str]:
     with written(out):
         infos = system.get_file_info([f'{at.rstrip("/")}/{name}' for name in names])
     return {name for name, info in zip(names, infos) if info.type.name != 'NotFound'}
+
+
+def content_of(out: str, name: str) -> bytes | None:
+    """A small file below a folder; None where there is none. Raises ConfigError when it cannot be read."""
+    if not existing(out, [name]):
+        return None
+    with _reached(out):
+        if not is_remote(out):
+            return (Path(out) / name).read_bytes()
+        system, at = file_system(out)
+        with system.open_input_stream(f'{at.rstrip("/")}/{name}') as stream:
+            return bytes(stream.read())
 
 
 @contextmanager

@@ -46,6 +46,7 @@ class Bag:
     Attributes:
         kinds: message type of each source that has a topic.
         lacks: why each source that lacks one of its topics does.
+        recorded_ns: by source, when the first and the last of the messages that were read so far had been recorded.
 
     Raises:
         BagError: naming the bag and the fix, when it cannot be read or lacks a topic.
@@ -78,6 +79,7 @@ class Bag:
         self._connections: list[tuple[Connection, str]] = []
         self.kinds: dict[str, str] = {}
         self.lacks: dict[str, str] = {}
+        self.recorded_ns: dict[str, tuple[int, int]] = {}
         for source, topic in ((source, topic) for source, names in topics.items() for topic in names):
             found = self._find(source, topic)
             if isinstance(found, str):
@@ -132,7 +134,10 @@ class Bag:
             with AnyReader([self.path], default_typestore=typestore()) as reader:
                 connections = [connection for connection in reader.connections if connection.id in sources]
                 for connection, recorded_ns, raw in reader.messages(connections):
-                    yield sources[connection.id], reader.deserialize(raw, connection.msgtype), recorded_ns
+                    source = sources[connection.id]
+                    first_ns, _ = self.recorded_ns.setdefault(source, (recorded_ns, recorded_ns))
+                    self.recorded_ns[source] = first_ns, recorded_ns
+                    yield source, reader.deserialize(raw, connection.msgtype), recorded_ns
         except Exception as error:
             raise BagError(
                 f'bag {self.path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '

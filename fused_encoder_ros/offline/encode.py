@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,9 +14,9 @@ from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name, pack
 from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.offline.observations import Progress, encode_observations, outcomes_of
-from fused_encoder_ros.pipeline.data import Drop, Feature, Reject
+from fused_encoder_ros.offline.tally import Tally
+from fused_encoder_ros.pipeline.data import Feature, Observation
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, STAMPED_TOPIC, TYPES, OutputMessages
-from fused_encoder_ros.pipeline.pipeline import Counts
 from fused_encoder_ros.settings import NODE_NAME, Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -37,6 +35,7 @@ class Summary:
         output: the Parquet file.
         bag_output: the bag of features; None when not asked for.
         messages: messages read, by source.
+        rates_hz: the same a second of recording; None for fewer than two.
         anchors: frames of the anchor camera.
         sets: features written.
         drops: anchor frames without a set, by reason.
@@ -44,13 +43,20 @@ class Summary:
         details: the last sentence for each reason.
         span_s: seconds from the first to the last set.
         rate_hz: sets a second of recording; None for fewer than two sets.
+        skew_ms: by source, how far it lies from the anchor in the sets: `p50_ms`, `p95_ms`, `worst_ms`.
+        brightness: mean of each camera's pixels in the sets, 0 to 255.
+        still_s: the longest time for which a camera's picture has not changed.
+        features: `mean`, base64 of float32 [D], little-endian; `norm`, the mean of their Euclidean norms; `constant`, how many
+            dimensions never change, None for a single set. None without sets.
         elapsed_s: seconds that encoding took.
+        middle: a set from the middle of the bag; None without sets.
     """
 
     bag: str
     output: str
     bag_output: str | None
     messages: dict[str, int]
+    rates_hz: dict[str, float | None]
     anchors: int
     sets: int
     drops: dict[str, int]
@@ -58,11 +64,18 @@ class Summary:
     details: dict[str, str]
     span_s: float
     rate_hz: float | None
+    skew_ms: dict[str, dict[str, float]]
+    brightness: dict[str, float]
+    still_s: dict[str, float]
+    features: dict[str, Any] | None
     elapsed_s: float
+    middle: Observation | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; without the set from the middle."""
+        values = asdict(replace(self, middle=None))
+        del values['middle']
+        return values
 
 
 def encode_bag(
@@ -91,9 +104,9 @@ def encode_bag(
     if bag_out:
         outputs['bag'] = out_dir / f'{name}_features'
     pipeline = settings.pipeline()
-    told = _Told()
     with ExitStack() as stack:
         bag = stack.enter_context(Bag(path, settings.topics))
+        tally = Tally(bag, pipeline)
         files = stack.enter_context(completed(outputs, force))
         with ExitStack() as writers:
             metadata = _metadata(path, settings, model, batch_size)
@@ -106,46 +119,17 @@ def encode_bag(
                 sinks.append(_FeatureBagSink(writer, model))
             outcomes = stack.enter_context(closing(ahead(outcomes_of(bag, pipeline, progress), _OUTCOMES_AHEAD)))
             for result in encode_observations(outcomes, model, batch_size):
-                told.take(result)
+                tally.take(result)
                 if isinstance(result, Feature):
                     for sink in sinks:
                         sink.write(result)
-    return _summarise(path, outputs, pipeline.counts, told, time.perf_counter() - start)
-
-
-@dataclass
-class _Told:
-    """What a summary tells: stamps of the sets, drops by reason, and the last sentence for each reason."""
-
-    stamps: list[int] = field(default_factory=list)
-    drops: Counter[str] = field(default_factory=Counter)
-    details: dict[str, str] = field(default_factory=dict)
-
-    def take(self, result: Feature | Drop | Reject) -> None:
-        if isinstance(result, Feature):
-            self.stamps.append(result.stamp_ns)
-        elif isinstance(result, Drop):
-            self.drops[result.key] += 1
-            self.details[result.key] = result.detail
-        else:
-            self.details[f'{result.stream}: {result.reason}'] = result.detail
-
-
-def _summarise(path: Path, outputs: Mapping[str, Path], counts: Counts, told: _Told, elapsed_s: float) -> Summary:
-    span_s = (told.stamps[-1] - told.stamps[0]) / 1e9 if told.stamps else 0.0
     return Summary(
         bag=str(path),
         output=str(outputs['parquet']),
-        bag_output=str(outputs['bag']) if 'bag' in outputs else None,
-        messages=dict(counts.messages),
-        anchors=counts.anchors,
-        sets=len(told.stamps),
-        drops=dict(sorted(told.drops.items())),
-        rejects=dict(sorted(counts.rejects.items())),
-        details=told.details,
-        span_s=span_s,
-        rate_hz=(len(told.stamps) - 1) / span_s if span_s > 0 else None,
-        elapsed_s=elapsed_s,
+        bag_output=str(outputs['bag']) if bag_out else None,
+        **tally.figures(),
+        elapsed_s=time.perf_counter() - start,
+        middle=tally.middle,
     )
 
 

@@ -16,7 +16,8 @@ from fused_encoder_ros.offline.episodes import Step, Unused, at_rate, with_comma
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.offline.hdf5 import Hdf5Sink
 from fused_encoder_ros.offline.observations import Progress, outcomes_of
-from fused_encoder_ros.pipeline.data import Drop, Reject
+from fused_encoder_ros.offline.tally import Tally
+from fused_encoder_ros.pipeline.data import Observation
 from fused_encoder_ros.settings import Settings
 
 
@@ -52,8 +53,8 @@ def export_episode(
     name: str,
     force: bool = False,
     progress: Progress = lambda done, total: None,
-) -> dict[str, Any]:
-    """Write `out_dir/<name>.hdf5`; returns counts and figures as JSON has them.
+) -> tuple[dict[str, Any], Observation | None]:
+    """Write `out_dir/<name>.hdf5`; returns counts and figures as JSON has them, and a step from the middle.
 
     Every set is a step, or counted as unused with its reason; every other anchor frame is a drop.
 
@@ -62,11 +63,11 @@ def export_episode(
         OutputError: when the output exists or cannot be written.
     """
     start = time.perf_counter()
-    steps, unused, drops, details = 0, Counter[str](), Counter[str](), dict[str, str]()
-    first_ns = last_ns = 0
+    unused = Counter[str]()
     pipeline = settings.pipeline()
     with ExitStack() as stack:
         bag = stack.enter_context(Bag(path, settings.topics))
+        tally = Tally(bag, pipeline)
         commands = None
         if options.action_topic:
             commands = Commands(path, options.action_topic, options.action_names, options.action_hold_s)
@@ -78,30 +79,20 @@ def export_episode(
         for part in with_commands(chosen, commands) if commands else with_later_joints(chosen, options.action_later):
             if isinstance(part, Step):
                 sink.write(part)
-                steps += 1
-                last_ns = part.observation.stamp_ns
-                first_ns = first_ns or last_ns
+                tally.take(part.observation)
             elif isinstance(part, Unused):
                 unused[part.reason] += 1
-            elif isinstance(part, Drop):
-                drops[part.key] += 1
-                details[part.key] = part.detail
-            elif isinstance(part, Reject):
-                details[f'{part.stream}: {part.reason}'] = part.detail
-    span_s = (last_ns - first_ns) / 1e9
-    return {
-        'messages': dict(pipeline.counts.messages),
-        'anchors': pipeline.counts.anchors,
+            else:
+                tally.take(part)
+    figures = tally.figures()
+    summary = {
+        **figures,
         'sets': pipeline.counts.sets,
-        'steps': steps,
+        'steps': figures['sets'],
         'unused': dict(unused),
-        'drops': dict(sorted(drops.items())),
-        'rejects': dict(sorted(pipeline.counts.rejects.items())),
-        'details': details,
-        'span_s': span_s,
-        'rate_hz': (steps - 1) / span_s if span_s else None,
         'elapsed_s': time.perf_counter() - start,
     }
+    return summary, tally.middle
 
 
 def _metadata(path: Path, settings: Settings, options: EpisodeOptions, commands: Commands | None) -> dict[str, Any]:

@@ -29,6 +29,11 @@ STAGES = ('transport', 'decode', 'wait', 'wait_cameras', 'wait_joints', 'queue',
 encoding, publishing the feature; and all of it. The wait is the longer of those for the other cameras and for the joints."""
 
 
+def side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The cameras of stacked images [S,S,3C] beside each other, in channel order: [S,C*S,3]."""
+    return np.concatenate(np.split(images, images.shape[2] // 3, axis=2), axis=1)
+
+
 class OutputMessages:
     """Builds the outputs.
 
@@ -66,8 +71,7 @@ class OutputMessages:
 
     def observation(self, observation: Observation, frame_id: str) -> Any:
         """Image rgb8 of SxCS: the cameras side by side, in channel order."""
-        cameras = np.split(observation.images, observation.images.shape[2] // 3, axis=2)
-        montage = np.concatenate(cameras, axis=1)
+        montage = side_by_side(observation.images)
         return self._image(observation.stamp_ns, frame_id, 'rgb8', montage.shape[1], montage.reshape(montage.shape[0], -1))
 
     def _image(self, stamp_ns: int, frame_id: str, encoding: str, width: int, rows: NDArray[np.uint8]) -> Any:

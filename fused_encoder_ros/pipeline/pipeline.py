@@ -102,6 +102,10 @@ class Pipeline:
         """For how long the camera has shown the same picture; see `Stillness`."""
         return self._stillness[camera].for_s
 
+    def longest_still_s(self, camera: str) -> float:
+        """The longest time for which the camera has shown the same picture; see `Stillness`."""
+        return self._stillness[camera].longest_s
+
     def watch(self, on_decoded: Callable[[str, int], None], on_settled: Callable[[int, str], None]) -> None:
         """For measuring: have `on_decoded(camera, stamp_ns)` called once a frame is decoded, and `on_settled` as in
         `Synchroniser`."""

@@ -13,10 +13,11 @@ class Stillness:
 
     Attributes:
         for_s: seconds by the stamps, from the first frame with the picture of the last one to that.
+        longest_s: the most that `for_s` has been.
     """
 
     def __init__(self) -> None:
-        self.for_s = 0.0
+        self.for_s = self.longest_s = 0.0
         self._pixels: NDArray[np.uint8] | None = None
         self._since_ns = 0
 
@@ -28,3 +29,4 @@ class Stillness:
         if not is_same or frame.stamp_ns < self._since_ns:
             self._pixels, self._since_ns = frame.pixels, frame.stamp_ns
         self.for_s = (frame.stamp_ns - self._since_ns) / 1e9
+        self.longest_s = max(self.longest_s, self.for_s)

@@ -82,13 +82,17 @@ def test_from_and_to_s3(s3: FileSystem, recordings: Path, tmp_path: Path, capsys
         assert main(['encode', source, '--out', out, '--bag-out', '--workers', '1', '--json']) == 0
         said = json.loads(capsys.readouterr().out)
         assert {one['output'] for one in said} == {f'{out}/monday/one.parquet', f'{out}/two.parquet'}
-    expected = ['manifest.jsonl']
+    expected = ['.previews/two.jpg', 'manifest.jsonl', 'monday/.previews/one.jpg']
     for bag in ('monday/one', 'two'):
         expected += [f'{bag}.parquet', f'{bag}_features/metadata.yaml', f'{bag}_features/{Path(bag).name}_features.mcap']
-    assert names(s3, 'lab/out') == expected
+    assert names(s3, 'lab/out') == sorted(expected)
     for name in ('monday/one.parquet', 'two.parquet'):
         assert pq.read_table(f'lab/out/{name}', filesystem=s3).equals(pq.read_table(f'{here}/{name}'))
     assert [record.status for record in read_manifest(there)[1]] == ['done', 'done']
+    pages = {out: tmp_path / f'{number}.html' for number, out in enumerate((here, there))}
+    for out, page in pages.items():
+        assert main(['run-report', out, '--out', str(page)]) == 0 and page.read_text().count('data:image/jpeg') == 2
+    capsys.readouterr()
 
     changed = {info.path: info.mtime for info in s3.get_file_info(FileSelector('lab/out', recursive=True))}
     with s3.open_output_stream('lab/recordings/two.db3') as stream:
@@ -115,6 +119,8 @@ def test_what_is_not_there_is_named(s3: FileSystem, tmp_path: Path, capsys: pyte
     out = ['--out', str(tmp_path / 'out')]
     assert main(['encode', 's3://lab/nothing', *out]) == 2
     assert 's3://lab/nothing holds no bag' in capsys.readouterr().err
+    assert main(['run-report', 's3://lab/nothing']) == 2
+    assert 's3://lab/nothing has no manifest.jsonl' in capsys.readouterr().err
     assert main(['encode', 's3://no-such-bucket/bags', *out]) == 2
     assert 's3://no-such-bucket/bags' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

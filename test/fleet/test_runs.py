@@ -59,7 +59,8 @@ def encode(*arguments: object, code: int = 0) -> tuple[dict[str, dict[str, Any]]
 
 
 def results(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+    paths = [path for path in folder.rglob('*') if path.is_file() and path.parent.name != '.previews']
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def truncated(bag: Path) -> None:

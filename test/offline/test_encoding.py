@@ -63,7 +63,7 @@ def test_encode(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / 'rig.parquet')
     assert summary['anchors'] == 60 == summary['sets'] + sum(summary['drops'].values())
     assert table.num_rows == summary['sets'] >= 57
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['manifest.jsonl', 'rig.parquet', 'rig_features']
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['.previews', 'manifest.jsonl', 'rig.parquet', 'rig_features']
 
     columns = table.to_pydict()
     assert columns['stamp_ns'] == columns['global_stamp_ns'] == sorted(set(columns['stamp_ns']))
@@ -139,7 +139,7 @@ def test_force_replaces_results_and_nothing_else(bag: Path, tmp_path: Path) -> N
     out = tmp_path / 'out'
     assert fused_encoder('encode', bag, '--out', out, '--bag-out').returncode == 0
     assert fused_encoder('encode', bag, '--out', out, '--bag-out', '--force').returncode == 0
-    assert sorted(p.name for p in out.iterdir()) == ['manifest.jsonl', 'rig.parquet', 'rig_features']
+    assert sorted(p.name for p in out.iterdir()) == ['.previews', 'manifest.jsonl', 'rig.parquet', 'rig_features']
     before = (out / 'rig.parquet').read_bytes()
     shutil.rmtree(out / 'rig_features')
     (out / 'rig_features').mkdir()
@@ -200,7 +200,7 @@ def test_a_bad_bag_loses_nothing_of_the_good_one(bag: Path, tmp_path: Path) -> N
     storage.write_bytes(storage.read_bytes()[:-1000])
     result = fused_encoder('encode', cut, bag, '--out', tmp_path / 'out')
     assert result.returncode == 2 and f'bag {cut}' in result.stderr and 'Traceback' not in result.stderr
-    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['manifest.jsonl', 'rig.parquet']
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['.previews', 'manifest.jsonl', 'rig.parquet']
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.diagnosis.facts.matching import Skews, WhatIf, bracket, match, skews, what_if
+from fused_encoder_ros.diagnosis.facts.matching import SetSkew, Skews, WhatIf, bracket, match, skews, what_if
 from fused_encoder_ros.diagnosis.facts.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
 from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream, describe_stream
 from fused_encoder_ros.pipeline.data import JOINTS
@@ -198,7 +198,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         ramp_up=_ramp_up(recording),
         details=recording.details,
         skews={camera: one for camera, one in compared.items() if one is not None},
-        worst_skew_ms={source: float(np.abs(ns).max()) / 1e6 for source, ns in in_sets.items()},
+        worst_skew_ms={source: SetSkew.of(ns).worst_ms for source, ns in in_sets.items()},
         what_if=what_if(matchings, tolerance_ms),
         timeline=_timeline(recording, streams, begin_ns, end_ns),
         samples=list(recording.samples.values()),

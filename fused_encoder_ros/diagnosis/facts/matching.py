@@ -129,6 +129,20 @@ def what_if(matchings: Mapping[str, Matching], tolerance_ms: float) -> WhatIf:
 
 
 @dataclass(frozen=True)
+class SetSkew:
+    """How far one source lies from the anchor in the sets, before or after it: median, 95th percentile and the furthest."""
+
+    p50_ms: float
+    p95_ms: float
+    worst_ms: float
+
+    @classmethod
+    def of(cls, in_sets: Stamps) -> SetSkew:
+        """Of the skew in each set, ns; there is at least one."""
+        return cls(*(np.percentile(np.abs(in_sets), [50, 95, 100]) / 1e6).tolist())
+
+
+@dataclass(frozen=True)
 class Skews:
     """How far one follower's frames lie from the anchor's.
 

@@ -159,6 +159,11 @@ class Stream:
         return 2 * self.repeated > self.messages
 
 
+def rate_hz(count: int, span_s: float) -> float | None:
+    """Rate of so many events with so many seconds from the first to the last; None where that tells nothing."""
+    return (count - 1) / span_s if span_s > 0 else None
+
+
 def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str, track: Track, begin_ns: int) -> Stream:
     """The facts of one track; `begin_ns` is where the recording begins."""
     stamps, recorded = as_stamps(track.stamps), as_stamps(track.recorded)
@@ -172,7 +177,7 @@ def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str,
         problem=problem,
         messages=stamps.size,
         usable=track.usable.size,
-        rate_hz=(stamps.size - 1) / span_s if span_s > 0 else None,
+        rate_hz=rate_hz(stamps.size, span_s),
         steps=Steps.between(stamps[is_set]),
         begins_s=float(recorded[0] - begin_ns) / 1e9 if stamps.size else None,
         ends_s=float(recorded[-1] - begin_ns) / 1e9 if stamps.size else None,

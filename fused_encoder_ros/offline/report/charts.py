@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from fused_encoder_ros.diagnosis.facts.matching import Skews
 from fused_encoder_ros.diagnosis.wording import count, span
@@ -12,6 +14,8 @@ from fused_encoder_ros.offline.report.html import Html, join, tag
 _HEIGHT = 100.0
 _BIN = 10
 _LEAST_BAR = 0.02
+_LEAST_MARK = 0.08
+_PARTS = 40
 _TIME_STEPS_S = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 
 
@@ -37,8 +41,24 @@ def histogram(skews: Skews, tolerance_ms: float, description: str) -> Html:
         *(_upright(x(edge), 'edge') for edge in (-inside, inside)),
         _upright(x(0), 'zero'),
     ]
-    axis = ticks([(x(ms) / width, f'{ms:+g}'.replace('-', '−') if ms else '0') for ms in _round_values(reach, 8)])
+    axis = ticks([(x(ms) / width, f'{ms:+g}'.replace('-', '−') if ms else '0') for ms in _round_values(-reach, reach, 8)])
     return join(_drawing(width, join(*shapes), description), axis)
+
+
+def distribution(values: Sequence[float], marked: Sequence[float], show: Callable[[float], str], description: str) -> Html:
+    """A histogram of values, those that are marked on top; there is at least one value."""
+    low, high = min(values), max(values)
+    pad = (high - low) / 50 or abs(high) / 10 or 1.0
+    edges = np.linspace(low - pad, high + pad, _PARTS + 1)
+    every, on_top = (np.histogram(numbers, edges)[0].tolist() for numbers in (values, marked))
+    highest = max(every)
+    shapes = [
+        tag('path', d=_bars([n and max(n / highest, least) for n in counts]), class_=style)
+        for counts, style, least in ((every, 'set', _LEAST_BAR), (on_top, 'drop', _LEAST_MARK))
+    ]
+    marks = [((value - edges[0]) / (edges[-1] - edges[0]), show(value)) for value in _round_values(edges[0], edges[-1], 4)]
+    axis = ticks([(at, label) for at, label in marks if 0.05 < at < 0.95])  # labels at the ends would stick out
+    return join(_drawing(_BIN * _PARTS, join(*shapes), description), axis)
 
 
 def ticks(marks: Sequence[tuple[float, str]]) -> Html:
@@ -92,13 +112,12 @@ def _upright(x: float, style: str) -> Html:
     return tag('line', x1=_f(x), x2=_f(x), y1=0, y2=_f(_HEIGHT), class_=style)
 
 
-def _round_values(reach: float, most: int) -> list[float]:
-    """Round values from `-reach` to `reach`, at most so many."""
-    least = 2 * reach / most
+def _round_values(low: float, high: float, most: int) -> list[float]:
+    """Round values from `low` to `high`, at most so many."""
+    least = (high - low) / most
     scale = 10.0 ** math.floor(math.log10(least))
     step = next(scale * step for step in (1, 2, 5, 10) if scale * step >= least)
-    last = math.floor(reach / step)
-    return [step * i for i in range(-last, last + 1)]
+    return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _f(number: float) -> str:

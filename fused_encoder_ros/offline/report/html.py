@@ -9,6 +9,9 @@ from fused_encoder_ros.diagnosis.wording import printable
 _LONGEST = 600
 """Characters kept of one string: a bag may hold names of any length."""
 
+_VOID = ('img', 'input')
+"""Elements without content, which have no end."""
+
 
 class Html(str):
     """Text that is HTML already."""
@@ -40,9 +43,9 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
     """An element. `class_` gives the attribute `class`, `aria_label` gives `aria-label`; None leaves one out."""
     given = {key.rstrip('_').replace('_', '-'): value for key, value in attributes.items() if value is not None}
     opening = ''.join(f' {key}="{text(value)}"' for key, value in given.items())
-    return Html(f'<{name}{opening}>{join(*children)}</{name}>')
+    return Html(f'<{name}{opening}>' + ('' if name in _VOID else f'{join(*children)}</{name}>'))
 
 
 def picture(source: str, **attributes: object) -> Html:
     """An `img` of a data: URI, which is as long as it is."""
-    return Html(tag('img', src=Html(escape(source)), **attributes).removesuffix('</img>'))
+    return tag('img', src=Html(escape(source)), **attributes)

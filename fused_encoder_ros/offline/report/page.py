@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
-from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -17,31 +15,18 @@ from fused_encoder_ros.diagnosis.facts.facts import Facts, JointGroup
 from fused_encoder_ros.diagnosis.facts.matching import Cell
 from fused_encoder_ros.diagnosis.facts.recording import SET, Sample
 from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream
-from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Verdict
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
+from fused_encoder_ros.offline.preview import LARGEST, shown
 from fused_encoder_ros.offline.report import charts
-from fused_encoder_ros.offline.report.html import Html, breakable, join, picture, tag
+from fused_encoder_ros.offline.report.html import Html, join, picture, tag
+from fused_encoder_ros.offline.report.layout import NOTHING, WORDS, banner, data_uri, document, section, table, tiles
 from fused_encoder_ros.pipeline.data import JOINTS
-
-_WORDS = {Severity.PASS: 'Pass', Severity.WARN: 'Warning', Severity.FAIL: 'Fail', Severity.NOTE: 'Note'}
-_SIGNS = {Severity.PASS: '✓', Severity.WARN: '!', Severity.FAIL: '✕', Severity.NOTE: 'i'}
-_LARGEST_PICTURE = 112
-_NOTHING = '–'
-
-# Nothing may be loaded or run, whatever a bag's strings say.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(facts: Facts, verdict: Verdict) -> str:
     """The whole page."""
     name = Path(facts.bag).name
-    head = join(
-        Html('<meta charset="utf-8">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
-        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        tag('title', f'{_WORDS[verdict.severity]}: sync report of {name}'),
-        tag('style', Html(files(__package__).joinpath('style.css').read_text())),
-    )
     body = tag(
         'main',
         _header(facts, name),
@@ -58,22 +43,8 @@ def render(facts: Facts, verdict: Verdict) -> str:
         _topics(facts),
         _parameters(facts),
     )
-    versions = ' · '.join(f'{program} {number}' for program, number in facts.versions.items())
-    page = tag('html', tag('head', head), tag('body', body, tag('footer', versions)), lang='en')
-    return f'<!DOCTYPE html>\n{page}\n'
-
-
-def _section(title: str, *content: object, lead: str = '') -> Html:
-    return tag('section', tag('h2', title), tag('p', lead, class_='lead') if lead else '', *content)
-
-
-def _table(caption: str, header: Sequence[object], rows: Iterable[Sequence[object]], style: str = '') -> Html:
-    """A table whose first column names the rows."""
-    head = tag('tr', *(tag('th', breakable(cell), scope='col') for cell in header))
-    body = [
-        tag('tr', tag('th', breakable(row[0]), scope='row'), *(tag('td', breakable(cell)) for cell in row[1:])) for row in rows
-    ]
-    return tag('table', tag('caption', caption), tag('thead', head), tag('tbody', *body), class_=style or None)
+    title = f'{WORDS[verdict.severity]}: sync report of {name}'
+    return document('sync report', title, body, facts.versions)
 
 
 def _header(facts: Facts, name: str) -> Html:
@@ -83,32 +54,27 @@ def _header(facts: Facts, name: str) -> Html:
 
 
 def _verdict(facts: Facts, verdict: Verdict) -> Html:
-    state = verdict.severity.name.lower()
-    sign = tag('span', _SIGNS[verdict.severity], class_='sign', aria_hidden='true')
-    banner = tag(
-        'div', sign, tag('p', tag('strong', _WORDS[verdict.severity]), ' ', verdict.sentence), class_=f'verdict {state}'
-    )
     worst = {camera: facts.worst_skew_ms[camera] for camera in facts.skews if camera in facts.worst_skew_ms}
     furthest = max(worst, key=lambda camera: worst[camera], default='')
     rate = facts.counts.sets / facts.duration_s if facts.duration_s else 0.0
-    tiles = (
+    figures = (
         (count(facts.counts.sets), f'sets of {count(facts.counts.anchors)} frames of {facts.anchor}'),
         (f'{rate:.1f} Hz', 'sets a second of recording'),
-        (span(worst[furthest]) if worst else _NOTHING, f'largest skew in a set{f", of {furthest}" if furthest else ""}'),
+        (span(worst[furthest]) if worst else NOTHING, f'largest skew in a set{f", of {furthest}" if furthest else ""}'),
         (f'{facts.tolerance_ms:g} ms', 'tolerance'),
     )
-    return join(banner, tag('dl', *(tag('div', tag('dt', label), tag('dd', value)) for value, label in tiles), class_='tiles'))
+    return join(banner(verdict.severity, verdict.sentence), tiles(figures))
 
 
 def _findings(facts: Facts, verdict: Verdict) -> Html:
     if not verdict.findings:
-        return _section('What to do', tag('p', 'Nothing: every check passed.'))
-    return _section('What to do', tag('ol', *(_finding(finding, facts) for finding in verdict.findings), class_='findings'))
+        return section('What to do', tag('p', 'Nothing: every check passed.'))
+    return section('What to do', tag('ol', *(_finding(finding, facts) for finding in verdict.findings), class_='findings'))
 
 
 def _finding(finding: Finding, facts: Facts) -> Html:
     state = finding.severity.name.lower()
-    mark = tag('span', _WORDS[finding.severity], class_='mark')
+    mark = tag('span', WORDS[finding.severity], class_='mark')
     options = [tag('code', option) for option in finding.options]
     told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
     return tag('li', mark, tag('div', tag('h3', capital(finding.title, facts.streams)), told, *options), class_=state)
@@ -139,32 +105,32 @@ def _timeline(facts: Facts) -> Html:
         f'Messages of each source, then what became of the frames of {facts.anchor}, in parts of {bin_name}. A full '
         'lane is the usual number, a hole is silence. Drops are drawn large enough to be seen; the numbers are totals.'
     )
-    return _section('Along the bag', tag('div', *lanes, axis, class_='timeline'), lead=lead)
+    return section('Along the bag', tag('div', *lanes, axis, class_='timeline'), lead=lead)
 
 
 def _streams(facts: Facts) -> Html:
     streams = list(facts.streams.values())
 
     def row(name: str, show: Callable[[Stream], str]) -> list[str]:
-        return [name, *(show(stream) if stream.messages else _NOTHING for stream in streams)]
+        return [name, *(show(stream) if stream.messages else NOTHING for stream in streams)]
 
     def steps(show: Callable[[Steps], str]) -> Callable[[Stream], str]:
-        return lambda stream: show(stream.steps) if stream.steps else _NOTHING
+        return lambda stream: show(stream.steps) if stream.steps else NOTHING
 
     rows = [
         ['topic', *(stream.topic for stream in streams)],
         ['type', *(stream.kind.split('/')[-1] or 'not in the bag' for stream in streams)],
         ['messages', *(count(stream.messages) for stream in streams)],
-        row('rate', lambda s: f'{s.rate_hz:.1f} Hz' if s.rate_hz else _NOTHING),
+        row('rate', lambda s: f'{s.rate_hz:.1f} Hz' if s.rate_hz else NOTHING),
         row('period and jitter', steps(lambda s: f'{span(s.period_ms)} ± {span(s.jitter_ms)}')),
         row('longest gap', steps(lambda s: f'{span(s.longest_gap_ms)} at {span(1e3 * s.longest_gap_at_s)}')),
         row('lost, by the gaps', steps(lambda s: count(s.lost))),
-        row('encoding and size', lambda s: some(list(s.contents), 3) or _NOTHING),
+        row('encoding and size', lambda s: some(list(s.contents), 3) or NOTHING),
         row('not usable', lambda s: count(s.undecodable)),
         row('odd stamps', _odd_stamps),
     ]
     lead = 'Period and gaps come from the stamps, the rate from the times of recording. Jitter is half the middle 90 %.'
-    return _section('Rates and gaps', _table('Each source', ['', *facts.streams], rows, 'wide'), lead=lead)
+    return section('Rates and gaps', table('Each source', ['', *facts.streams], rows, 'wide'), lead=lead)
 
 
 def _odd_stamps(stream: Stream) -> str:
@@ -180,12 +146,12 @@ def _skews(facts: Facts) -> Html:
         caption = tag('figcaption', tag('strong', camera), f' middle {span(skews.middle_ms, True)}{beyond}')
         plots.append(tag('figure', caption, drawing))
     if not plots:
-        return _section('Skew to the anchor', tag('p', 'There are no two cameras to compare.'))
+        return section('Skew to the anchor', tag('p', 'There are no two cameras to compare.'))
     legend = tag(
         'p', _key('set', 'in a set'), _key('nearest', 'nearest frame, no set'), _key('inside', 'tolerance'), class_='legend'
     )
     lead = f'Time from each frame of {facts.anchor} to the nearest frame of the follower, ms; negative is earlier.'
-    return _section('Skew to the anchor', legend, tag('div', *plots, class_='plots'), lead=lead)
+    return section('Skew to the anchor', legend, tag('div', *plots, class_='plots'), lead=lead)
 
 
 def _key(style: str, label: str) -> Html:
@@ -200,7 +166,7 @@ def _offsets(facts: Facts) -> Html:
             continue
         skews = facts.skews.get(source)
         lies = (
-            f'{span(skews.middle_ms, True)} ({span(skews.low_ms, True)} to {span(skews.high_ms, True)})' if skews else _NOTHING
+            f'{span(skews.middle_ms, True)} ({span(skews.low_ms, True)} to {span(skews.high_ms, True)})' if skews else NOTHING
         )
         drift = stream.delay.drift_ms_per_minute
         rows.append(
@@ -208,7 +174,7 @@ def _offsets(facts: Facts) -> Html:
                 source,
                 'anchor' if source == facts.anchor else lies,
                 span(stream.delay.middle_ms, True),
-                span(stream.delay.middle_ms - anchor.middle_ms, True) if anchor and source != facts.anchor else _NOTHING,
+                span(stream.delay.middle_ms - anchor.middle_ms, True) if anchor and source != facts.anchor else NOTHING,
                 f'{span(drift, True)}/min' if drift else 'none seen',
             ]
         )
@@ -226,17 +192,17 @@ def _offsets(facts: Facts) -> Html:
         'difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows nothing of a '
         'camera that is stamped on arrival.'
     )
-    return _section('Offsets and clocks', _table('Each source against the anchor', header, rows, 'wide'), lead=lead)
+    return section('Offsets and clocks', table('Each source against the anchor', header, rows, 'wide'), lead=lead)
 
 
 def _what_if(facts: Facts) -> Html:
-    table = facts.what_if
+    what_if = facts.what_if
     rows = []
-    for i, tolerance_ms in enumerate(table.tolerances_ms):
+    for i, tolerance_ms in enumerate(what_if.tolerances_ms):
         is_used = tolerance_ms == facts.tolerance_ms
         cells = [
-            _cell(cells[i], is_used and anchor == facts.anchor, table.enough_ms[anchor] == tolerance_ms)
-            for anchor, cells in table.cells.items()
+            _cell(cells[i], is_used and anchor == facts.anchor, what_if.enough_ms[anchor] == tolerance_ms)
+            for anchor, cells in what_if.cells.items()
         ]
         rows.append([f'{tolerance_ms:g} ms', *cells])
     lead = (
@@ -245,10 +211,10 @@ def _what_if(facts: Facts) -> Html:
     )
     if facts.jumps:
         lead = 'A clock jumped back in this bag, so that stamps alone do not say what belongs together: no table.'
-        return _section('What if', tag('p', lead))
-    if not any(cell.share for cells in table.cells.values() for cell in cells):
-        return _section('What if', tag('p', 'No tolerance and no anchor would give a set.'))
-    return _section('What if', _table('Sets by tolerance and anchor', ['tolerance', *table.cells], rows, 'what-if'), lead=lead)
+        return section('What if', tag('p', lead))
+    if not any(cell.share for cells in what_if.cells.values() for cell in cells):
+        return section('What if', tag('p', 'No tolerance and no anchor would give a set.'))
+    return section('What if', table('Sets by tolerance and anchor', ['tolerance', *what_if.cells], rows, 'what-if'), lead=lead)
 
 
 def _cell(cell: Cell, is_used: bool, is_enough: bool) -> Html:
@@ -267,10 +233,10 @@ def _joints(facts: Facts) -> Html:
     lead = f'{come} Positions are interpolated at the stamp of the anchor.'
     rows = [_joint_row(group) for group in joints.groups]
     header = ['joints that come together', 'messages', 'period', 'longest gap', 'samples at most (99 %)']
-    table = _table('Joints by publisher', header, rows, 'wide names') if rows else ''
+    groups = table('Joints by publisher', header, rows, 'wide names') if rows else ''
     names = [('Missing', joints.missing), ('Published, but not in joint_names', joints.extra)]
     lists = [tag('p', tag('strong', f'{label}: '), some(found, 60)) for label, found in names if found]
-    return _section('Joints', table, *lists, lead=lead)
+    return section('Joints', groups, *lists, lead=lead)
 
 
 def _joint_row(group: JointGroup) -> list[object]:
@@ -278,19 +244,19 @@ def _joint_row(group: JointGroup) -> list[object]:
     return [
         some(group.names, 40),
         count(group.messages),
-        span(steps.period_ms) if steps else _NOTHING,
-        span(steps.longest_gap_ms) if steps else _NOTHING,
-        f'{span(group.age_p99_ms)} away' if group.age_p99_ms is not None else _NOTHING,
+        span(steps.period_ms) if steps else NOTHING,
+        span(steps.longest_gap_ms) if steps else NOTHING,
+        f'{span(group.age_p99_ms)} away' if group.age_p99_ms is not None else NOTHING,
     ]
 
 
 def _samples(facts: Facts) -> Html:
     if not facts.samples:
-        return _section('Sets from along the bag', tag('p', 'There is none to show.'))
+        return section('Sets from along the bag', tag('p', 'There is none to show.'))
     size = facts.settings.spec.image_size
-    shown = f', shown at {_LARGEST_PICTURE}' if size > _LARGEST_PICTURE else ''
-    lead = f'What the encoder gets: {size}×{size} pixels a camera{shown}. Do they show one moment, and each its own side?'
-    return _section(
+    smaller = f', shown at {LARGEST}' if size > LARGEST else ''
+    lead = f'What the encoder gets: {size}×{size} pixels a camera{smaller}. Do they show one moment, and each its own side?'
+    return section(
         'Sets from along the bag', tag('div', *(_sample(facts, one) for one in facts.samples), class_='strip'), lead=lead
     )
 
@@ -312,28 +278,26 @@ def _sample(facts: Facts, sample: Sample) -> Html:
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:
-    if pixels.shape[0] > _LARGEST_PICTURE:
-        pixels = np.asarray(cv2.resize(pixels, (_LARGEST_PICTURE,) * 2, interpolation=cv2.INTER_AREA), np.uint8)
-    _, data = cv2.imencode('.png', pixels[..., ::-1])
-    return f'data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}'
+    _, data = cv2.imencode('.png', shown(pixels)[..., ::-1])
+    return data_uri('image/png', data.tobytes())
 
 
 def _outcomes(facts: Facts) -> Html:
     counts = facts.counts
     if not counts.drops and not counts.rejects:
-        return _section('Drops', tag('p', 'Every anchor frame became a set, and every message could be used.'))
+        return section('Drops', tag('p', 'Every anchor frame became a set, and every message could be used.'))
     rows = [(key, count(number), facts.details.get(key, '')) for key, number in counts.drops.most_common()]
     rows += [(key, count(number), facts.details.get(key, '')) for key, number in counts.rejects.most_common()]
     lead = 'Anchor frames without a set by reason, and messages of other sources that could not be used by source and reason.'
-    return _section('Drops', _table('Reasons', ['reason', 'count', 'the last one'], rows, 'text drops'), lead=lead)
+    return section('Drops', table('Reasons', ['reason', 'count', 'the last one'], rows, 'text drops'), lead=lead)
 
 
 def _topics(facts: Facts) -> Html:
     used = {topic: source for source, stream in facts.streams.items() if stream.kind for topic in stream.topics}
     rows = [(topic.name, topic.kind, count(topic.messages or 0), used.get(topic.name, '')) for topic in facts.topics]
-    return _section('Topics of the bag', _table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
+    return section('Topics of the bag', table('Every topic', ['topic', 'type', 'messages', 'used as'], rows, 'text topics'))
 
 
 def _parameters(facts: Facts) -> Html:
     rows = [(name, json.dumps(value, ensure_ascii=False)) for name, value in facts.settings.values.items()]
-    return _section('Parameters', _table('Parameters used', ['name', 'value'], rows, 'text parameters'))
+    return section('Parameters', table('Parameters used', ['name', 'value'], rows, 'text parameters'))

@@ -1,0 +1,44 @@
+"""`fused-encoder run-report`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fused_encoder_ros.commands.common import EXIT_OK
+
+_MOST_TOLD = 10
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the parser."""
+    report = commands.add_parser(
+        'run-report',
+        help='say what became of many bags, and which of them stand out, on one HTML page',
+        description='Write one HTML page that needs nothing but itself, on a folder that `encode` or `export` has written '
+        'or still writes. It replaces an earlier page, and no other file.',
+        epilog='Exit code: 0 done, 2 bad usage or no such folder.',
+    )
+    report.add_argument('folder', metavar='DIR', help='folder of the results, or an address such as s3://bucket/folder')
+    report.add_argument('--out', type=Path, metavar='HTML', help='the page (default: <folder>_run_report.html)')
+    report.set_defaults(run=_run_report)
+
+
+def _run_report(options: argparse.Namespace) -> int:
+    from fused_encoder_ros.diagnosis.wording import printable
+    from fused_encoder_ros.fleet.report import report_run
+    from fused_encoder_ros.fleet.storage import is_remote
+
+    folder = options.folder
+    path = PurePosixPath(folder.partition('?')[0]) if is_remote(folder) else Path(folder).resolve()
+    out = options.out or Path(f'{path.name}_run_report.html')
+    overview = report_run(folder, out)
+    print(overview.sentence)
+    reasons = overview.comparison.reasons
+    for name in list(reasons)[:_MOST_TOLD]:
+        print(printable(f'  {name}: {"; ".join(reason.sentence for reason in reasons[name])}'))
+    if len(reasons) > _MOST_TOLD:
+        print(f'  and {len(reasons) - _MOST_TOLD} more')
+    print(f'  wrote    {out}')
+    return EXIT_OK

@@ -1,0 +1,41 @@
+"""The run report: what became of the bags of a run, and which stand out, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fused_encoder_ros.errors import OutputError
+from fused_encoder_ros.fleet.manifest import read_manifest
+from fused_encoder_ros.fleet.report.overview import Overview
+from fused_encoder_ros.fleet.report.page import KIND, render
+from fused_encoder_ros.fleet.storage import content_of
+from fused_encoder_ros.offline.files import completed
+from fused_encoder_ros.offline.preview import preview_name
+from fused_encoder_ros.offline.report.layout import generator
+
+__all__ = ['Overview', 'check_replaceable', 'report_run']
+
+
+def report_run(folder: str, out: Path) -> Overview:
+    """Write the page on a folder of results, a path or an address, to the HTML file `out`, and replace an earlier one.
+
+    A folder in use may be reported on too: the page tells what is done so far.
+
+    Raises:
+        ConfigError: when the folder's manifest is of another version of the package.
+        OutputError: when the folder has no manifest, or the page cannot be written.
+    """
+    check_replaceable(out)
+    overview = Overview(folder, *read_manifest(folder))
+    previews = {name: content_of(folder, preview_name(name)) for name in overview.shown}
+    with completed({'page': out}, force=True) as output:
+        output['page'].write_text(render(overview, previews), encoding='utf-8')
+    return overview
+
+
+def check_replaceable(out: Path) -> None:
+    """Raises OutputError when something else than a run report stands where one shall be written."""
+    if not out.exists():
+        return
+    if not out.is_file() or generator(KIND).encode() not in out.read_bytes()[:1000]:
+        raise OutputError(f'{out} exists and is no run report, so it is not replaced; choose another place')

@@ -183,7 +183,7 @@ class ExportJob:
         about = json.loads(json.dumps({'made_with': made_with, 'bags': merged}))
         known = lerobot.read_about(out / DATASET)
         if merged and any(known.get(name) != value for name, value in about.items()):
-            lerobot.merge([folder for folder in folders.values() if folder not in misfits], out / DATASET, about)
+            lerobot.merge({bag.name: folder for bag, folder in folders.items() if folder not in misfits}, out / DATASET, about)
         return {bag: f'bag {bag.uri}: {misfits[folder]}' for bag, folder in folders.items() if folder in misfits}
 
 

@@ -34,7 +34,7 @@ class LeRobotEpisode:
     """Writes the steps of one bag as a data set; each run of steps without a gap is an episode of it.
 
     Features: `observation.images.<camera>`, images [H,W,3]; `observation.state` float32 [J]; `action` float32 [A];
-    `stamps_ns` int64 [C+1] and `skews_ms` float64 [C+1], of each camera and the joints; where steps have one,
+    `stamps_ns` int64 [C+1] and `skews_ns` int64 [C+1], of each camera and the joints; where steps have one,
     `fused_feature` float32 [D]. `timestamp` is LeRobot's own: the number of the step divided by the rate.
     `meta/fused_encoder.json` holds the metadata and where each episode begins.
     """
@@ -81,7 +81,7 @@ class LeRobotEpisode:
             'observation.state': spec.joint_names,
             'action': self._episode.action_names or None,
             _STAMPS: sources,
-            'skews_ms': sources,
+            'skews_ns': sources,
         }
         features: dict[str, dict[str, Any]] = {}
         for name, value in _frame(step).items():
@@ -116,7 +116,7 @@ def _frame(step: Step) -> dict[str, NDArray[Any]]:
         'observation.state': observation.joint_positions.astype(np.float32),
         'action': step.action.astype(np.float32),
         _STAMPS: np.array(list(observation.stamps_ns.values()), np.int64),
-        'skews_ms': np.array(list(observation.skew_ns.values()), np.float64) / 1e6,
+        'skews_ns': np.array(list(observation.skew_ns.values()), np.int64),
     }
     return frame if step.feature is None else {**frame, 'fused_feature': step.feature}
 
@@ -132,16 +132,15 @@ class _PngWriter:
         pass
 
 
-def merge(folders: Sequence[Path], target: Path, about: Mapping[str, Any]) -> None:
-    """Make one data set of the data sets of bags; an earlier one of this package gives way.
+def merge(bags: Mapping[str, Path], target: Path, about: Mapping[str, Any]) -> None:
+    """Make one data set of those of bags, by their names; an earlier one of this package gives way.
 
     Raises:
         OutputError: when it cannot be written, or what stands there is none of this package.
     """
     with completed({'dataset': target}, force=True) as files, _quietly(), _cache_beside(files['dataset']):
-        names = [f'bag/{number}' for number in range(len(folders))]
-        _lerobot().aggregate.aggregate_datasets(names, target.name, list(folders), files['dataset'])
-        episodes = [{'bag': known['bag'], **begin} for known in map(read_about, folders) for begin in known['episodes']]
+        _lerobot().aggregate.aggregate_datasets(list(bags), target.name, list(bags.values()), files['dataset'])
+        episodes = [{'bag': bag, **begin} for bag, folder in bags.items() for begin in read_about(folder)['episodes']]
         write_about(files['dataset'], {**about, 'lerobot': lerobot_version(), 'episodes': episodes})
 
 

@@ -11,9 +11,12 @@ import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ros_messages
 import yaml
+from faulty_bags import RIG, TOPICS, Times, as_it_is, write_bag
 from hypothesis import given
 from hypothesis import strategies as st
+from ros_messages import MS
 from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros import Observation, Settings, read_observations
@@ -23,10 +26,9 @@ from fused_encoder_ros.offline.episodes import Unused, at_rate
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
 from fused_encoder_ros.pipeline.data import stamp_to_ns
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
-from fused_encoder_ros.synthetic import Rig
+from fused_encoder_ros.synthetic import Event, Rig
 
-RIG = Rig(width=64, height=48)
-MS = 1_000_000
+LARGE = Rig(width=96, height=64)
 
 
 @pytest.fixture(scope='module')
@@ -200,27 +202,16 @@ def test_sets_next_to_the_ticks_are_taken(steps_ms: list[float], rate_hz: float)
         assert abs((stamp - stamps[0]) / 1e9 * rate_hz - tick) <= min(nearest[tick]) + 1e-6
 
 
+def mixed(event: Event, stamp_ns: int) -> Any:
+    """Cameras of different sizes, and colours in different orders."""
+    if event.source == 'global':
+        return ros_messages.image(stamp_ns, LARGE.image('global', event.stamp_ns, event.number), encoding='bgr8')
+    return ros_messages.image(stamp_ns, RIG.image(event.source, event.stamp_ns, event.number))
+
+
 @pytest.fixture(scope='module')
 def mixed_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cameras of different sizes, and colours in different orders."""
-    path = tmp_path_factory.mktemp('bags') / 'mixed'
-    wide = tmp_path_factory.mktemp('bags') / 'wide'
-    write_rig_bag(wide, Rig(width=96, height=64), 1.0)
-    small = wide.parent / 'small'
-    write_rig_bag(small, RIG, 1.0)
-    with (
-        AnyReader([small], default_typestore=typestore()) as reader,
-        AnyReader([wide], default_typestore=typestore()) as other,
-    ):
-        kinds = {connection.topic: connection.msgtype for connection in reader.connections}
-        with BagWriter(path, 'mcap', kinds) as writer:
-            for (connection, recorded_ns, raw), (_, _, wide_raw) in zip(reader.messages(), other.messages()):
-                is_global = connection.topic == '/global/image'
-                message = reader.deserialize(wide_raw if is_global else raw, connection.msgtype)
-                if is_global:
-                    message.encoding = 'bgr8'
-                writer.write(connection.topic, message, recorded_ns)
-    return path
+    return write_bag(tmp_path_factory.mktemp('bags') / 'mixed', duration_s=1.0, image=mixed)
 
 
 def full_images(bag: Path) -> dict[str, dict[int, np.ndarray]]:
@@ -260,20 +251,16 @@ def episode_images(out: Path, to: str) -> dict[str, Any]:
         return {camera: file[folder.format(camera if to == 'hdf5-aloha' else short)][:] for camera, short in cameras.items()}
 
 
-def test_a_camera_that_changes_its_size_is_named(mixed_bag: Path, bag: Path, tmp_path: Path, capsys: Any) -> None:
-    path = tmp_path / 'changing'
-    with (
-        AnyReader([bag], default_typestore=typestore()) as reader,
-        AnyReader([mixed_bag], default_typestore=typestore()) as other,
-    ):
-        kinds = {connection.topic: connection.msgtype for connection in reader.connections}
-        with BagWriter(path, 'mcap', kinds) as writer:
-            larger = list(other.messages())
-            for number, (connection, recorded_ns, raw) in enumerate(reader.messages()):
-                raw = larger[number][2] if 100 < number < len(larger) else raw
-                writer.write(connection.topic, reader.deserialize(raw, connection.msgtype), recorded_ns)
+def test_a_camera_that_changes_its_size_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def growing(event: Event, stamp_ns: int) -> Any:
+        return ros_messages.image(
+            stamp_ns, (LARGE if event.number > 20 else RIG).image(event.source, event.stamp_ns, event.number)
+        )
+
+    path = write_bag(tmp_path / 'changing', duration_s=1.0, image=growing)
     export(path, tmp_path / 'out', '--resolution', 'full', code=2)
-    assert f'bag {path}: images of global change from 64×48 to 96×64 at' in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert f'bag {path}: images of ' in errors and 'change from 64×48 to 96×64 at ' in errors
     assert [found.name for found in (tmp_path / 'out').rglob('*')] == ['manifest.jsonl']
     export(path, tmp_path / 'resized').close()
 
@@ -335,14 +322,11 @@ def test_a_bag_of_observations_gives_the_same_sets_and_features(bag: Path, tmp_p
     assert json.loads(about['fused_encoder.episode'])['task'] == 'stack the cups'
 
 
-def test_no_action_reaches_across_a_gap(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / 'gap'
-    with AnyReader([bag], default_typestore=typestore()) as reader:
-        kinds = {connection.topic: connection.msgtype for connection in reader.connections}
-        with BagWriter(path, 'mcap', kinds) as writer:
-            for connection, recorded_ns, raw in reader.messages():
-                if not 0.9e9 <= recorded_ns - reader.start_time < 1.3e9:
-                    writer.write(connection.topic, reader.deserialize(raw, connection.msgtype), recorded_ns)
+def test_no_action_reaches_across_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def with_a_gap(event: Event) -> Times:
+        return None if 900 * MS <= event.stamp_ns < 1300 * MS else as_it_is(event)
+
+    path = write_bag(tmp_path / 'gap', with_a_gap, duration_s=2.0)
     with export(path, tmp_path / 'out', '--rate', 15, '--json') as episode:
         (said,) = json.loads(capsys.readouterr().out)
         assert said['unused']['no_action'] == 2  # the last before the gap, and the last of all
@@ -352,12 +336,7 @@ def test_no_action_reaches_across_a_gap(bag: Path, tmp_path: Path, capsys: pytes
     np.testing.assert_array_equal(actions[:-1][followed], joints[1:][followed])
 
 
-def test_two_things_on_one_topic_are_refused(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / 'renamed'
-    with AnyReader([bag], default_typestore=typestore()) as reader:
-        names = {c.topic: '/action' if c.topic == '/joint_states' else c.topic for c in reader.connections}
-        with BagWriter(path, 'mcap', {names[c.topic]: c.msgtype for c in reader.connections}) as writer:
-            for connection, recorded_ns, raw in reader.messages():
-                writer.write(names[connection.topic], reader.deserialize(raw, connection.msgtype), recorded_ns)
+def test_two_things_on_one_topic_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_bag(tmp_path / 'renamed', duration_s=0.5, topics={**TOPICS, 'joint_states': '/action'})
     assert main(['export', str(path), '--to', 'mcap', '--out', str(tmp_path / 'out'), '--topic', 'joint_states=/action']) == 2
     assert '/action would be the topic of two things in the bag' in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import resource
@@ -17,16 +19,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.highlevel import AnyReader
+from faulty_bags import Times, as_it_is, write_bag
+from ros_messages import MS
 
 from fused_encoder_ros import Observation, Settings, read_observations
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.fleet.manifest import read_manifest
 from fused_encoder_ros.model._torchvision import import_torchvision
-from fused_encoder_ros.offline.bag import BagWriter, typestore
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
-from fused_encoder_ros.synthetic import Rig
+from fused_encoder_ros.synthetic import Event, Rig
 
 SMALL = {'width': 64, 'height': 48}
 
@@ -42,25 +45,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope='module')
 def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """a, b/c and late: 1.2 s each; the cameras of the last miss a tenth of a second in the middle."""
+
+    def without_images(event: Event) -> Times:
+        is_lost = event.source != JOINTS and 500 * MS <= event.stamp_ns < 600 * MS
+        return None if is_lost else as_it_is(event)
+
     folder = tmp_path_factory.mktemp('bags')
-    for seed, name in enumerate(('a', 'b/c', 'whole')):
+    for seed, name in enumerate(('a', 'b/c')):
         (folder / name).parent.mkdir(exist_ok=True)
         write_rig_bag(folder / name, Rig(**SMALL, seed=seed), 1.2)
-    without(folder / 'whole', folder / 'late', 'image', 0.5, 0.6)
-    shutil.rmtree(folder / 'whole')
+    write_bag(folder / 'late', without_images, duration_s=1.2)
     return folder
 
 
-def without(bag: Path, path: Path, part_of_topic: str, begin_s: float, end_s: float) -> None:
-    """A copy of a bag that lacks the messages of some topics for a while."""
-    with (
-        AnyReader([bag], default_typestore=typestore()) as reader,
-        BagWriter(path, 'mcap', {c.topic: c.msgtype for c in reader.connections}) as writer,
-    ):
-        for connection, recorded_ns, raw in reader.messages():
-            at_s = (recorded_ns - reader.start_time) / 1e9
-            if part_of_topic not in connection.topic or not begin_s <= at_s < end_s:
-                writer.write(connection.topic, reader.deserialize(raw, connection.msgtype), recorded_ns)
+@pytest.fixture(scope='module')
+def exported(bags: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Where these are exported to, and what was said of each by its name."""
+    out = tmp_path_factory.mktemp('exported')
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as errors:
+        assert main([*command(bags, '--out', out, '--task', 'stack the cups'), '--json']) == 0
+    assert not errors.getvalue()
+    return out, {Path(one['bag']).name: one for one in json.loads(said.getvalue())}
 
 
 def command(*arguments: object) -> list[str]:
@@ -91,11 +96,10 @@ def pixels(image: Any) -> np.ndarray:
     return np.round(image.numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
-def test_every_frame_is_the_observation_of_the_node(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said, errors = said_of(capsys, bags, '--out', tmp_path, '--task', 'stack the cups')
-    assert 'Traceback' not in errors and 'it/s' not in errors
-    dataset = read(tmp_path / 'dataset')
-    about = json.loads((tmp_path / 'dataset/meta/fused_encoder.json').read_text())
+def test_every_frame_is_the_observation_of_the_node(bags: Path, exported: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    out, said = exported
+    dataset = read(out / 'dataset')
+    about = json.loads((out / 'dataset/meta/fused_encoder.json').read_text())
     steps = {name: sets(bags / name) for name in ('a', 'b/c', 'late')}
     stamps = [one.stamp_ns for one in steps['late']]
     (gap,) = np.flatnonzero(np.diff(stamps) > 50e6) + 1
@@ -129,10 +133,9 @@ def test_every_frame_is_the_observation_of_the_node(bags: Path, tmp_path: Path, 
     assert said['late']['unused'] == {'no_action': 2}  # before the gap and at the end
 
 
-def test_statistics_are_those_of_the_data(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_are_those_of_the_data(exported: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     """Those that lerobot itself writes of uint8 images are wrong: squares overflow."""
-    said_of(capsys, bags, '--out', tmp_path)
-    dataset = read(tmp_path / 'dataset')
+    dataset = read(exported[0] / 'dataset')
     frames = [dataset[at] for at in range(len(dataset))]
     for name in ('observation.images.global', 'observation.state', 'action', 'skews_ns'):
         values = np.stack([frame[name].numpy() for frame in frames]).astype(np.float64)
@@ -212,7 +215,7 @@ def test_a_rate_that_is_far_from_whole_is_asked_for(tmp_path: Path, capsys: pyte
     write_rig_bag(tmp_path / 'odd', Rig(**SMALL, camera_rate_hz=12.5), 1.0)
     arguments = ('--out', tmp_path / 'out', '--set', 'tolerance_ms=40')
     _, errors = said_of(capsys, tmp_path / 'odd', *arguments, code=2)
-    assert 'its sets come 12.50 times a second, which is no whole number; choose one with --rate' in errors
+    assert 'its sets come 12.4' in errors and 'which is no whole number; choose one with --rate' in errors
 
 
 def test_without_lerobot_the_extra_is_named(
@@ -231,7 +234,7 @@ def run(*arguments: object, **options: Any) -> subprocess.Popen[str]:
 
 def test_a_killed_run_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ('a', 'b'):
-        write_rig_bag(tmp_path / 'bags' / name, Rig(width=320, height=240), 4.0)
+        write_rig_bag(tmp_path / 'bags' / name, Rig(width=320, height=240), 2.0)
     out = tmp_path / 'out'
     arguments = (tmp_path / 'bags', '--out', out, '--resolution', 'full')
     process = run(*arguments, start_new_session=True)
@@ -247,7 +250,7 @@ def test_a_killed_run_leaves_nothing_half_and_is_gone_on_with(tmp_path: Path, ca
     said, _ = said_of(capsys, *arguments)
     assert {one['status'] for one in said.values()} == {'done'} and not list(out.rglob('.partial-*'))
     dataset = read(out / 'dataset')
-    assert len(dataset) == sum(one['steps'] for one in said.values()) > 200
+    assert len(dataset) == sum(one['steps'] for one in said.values()) > 100
     assert [dataset[at]['stamps_ns'][2].item() for at in (0, len(dataset) - 1)] == [
         sets(tmp_path / 'bags' / name)[at].stamp_ns for name, at in (('a', 0), ('b', -2))
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -225,6 +226,32 @@ def test_without_lerobot_the_extra_is_named(
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'lerobot' else find(name))
     _, errors = said_of(capsys, bags / 'a', '--out', tmp_path, code=2)
     assert "--to lerobot needs the package lerobot: pip install '.[lerobot]'" in errors
+
+
+def test_another_lerobot_is_named(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, 'version', lambda name: '0.5.1')
+    _, errors = said_of(capsys, bags / 'a', '--out', tmp_path, code=2)
+    assert "works with lerobot 0.4, and 0.5.1 is installed: pip install '.[lerobot]'" in errors
+
+
+def test_an_interrupted_merge_leaves_the_earlier_data_set(
+    bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said_of(capsys, bags / 'a', '--out', tmp_path)
+    import lerobot.datasets.aggregate
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lerobot.datasets.aggregate, 'finalize_aggregation', interrupt)
+        assert main(command(bags / 'late', '--out', tmp_path)) == 1
+    assert read(tmp_path / 'dataset').num_episodes == 1 and not list(tmp_path.rglob('.partial-*'))
+    capsys.readouterr()
+    said_of(capsys, bags / 'late', '--out', tmp_path)  # the bag is done, the data set is not
+    assert read(tmp_path / 'dataset').num_episodes == 3
 
 
 def run(*arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -90,6 +90,10 @@ def test_from_and_to_s3(s3: FileSystem, recordings: Path, tmp_path: Path, capsys
         assert pq.read_table(f'lab/out/{name}', filesystem=s3).equals(pq.read_table(f'{here}/{name}'))
     assert [record.status for record in read_manifest(there)[1]] == ['done', 'done']
 
+    assert main(['export', 's3://lab/recordings/monday/one', '--to', 'mcap', '--out', 's3://lab/episodes', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)[0]['output'] == 's3://lab/episodes/one_episode'
+    assert names(s3, 'lab/episodes') == ['manifest.jsonl', 'one_episode/metadata.yaml', 'one_episode/one_episode.mcap']
+
     changed = {info.path: info.mtime for info in s3.get_file_info(FileSelector('lab/out', recursive=True))}
     with s3.open_output_stream('lab/recordings/two.db3') as stream:
         stream.write(b'no bag any more')

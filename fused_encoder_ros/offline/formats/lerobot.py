@@ -191,8 +191,11 @@ def write_about(dataset: Path, about: Mapping[str, Any]) -> None:
 
 
 def lerobot_version() -> str:
-    """Of the package that is installed."""
-    return importlib.metadata.version('lerobot')
+    """Of the package that is installed. Raises ConfigError for one with other internals than those that are corrected here."""
+    version = importlib.metadata.version('lerobot')
+    if not version.startswith('0.4.'):
+        raise ConfigError(f"--to lerobot works with lerobot 0.4, and {version} is installed: pip install '.[lerobot]'")
+    return version
 
 
 def _lerobot() -> ModuleType:

@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCHVISION ?= torchvision==0.28.0
 TRITON ?= triton==3.7.1
+LEROBOT := lerobot==0.4.4 accelerate==1.15.0
 COLCON := build/colcon
 
 # Tests run side by side, since most of them wait for a robot most of the time.
@@ -84,6 +85,7 @@ lock:
 	sed 's/^ros-jazzy-/ros-kilted-/' build/jazzy.in > build/kilted.in
 	uv pip compile --universal --python-version 3.10 --constraint build/lock.txt build/kilted.in \
 		--no-header --no-annotate --quiet -o build/kilted.txt
+	printf '%s\n' $(LEROBOT) >> build/lock.txt
 	for name in lock jazzy kilted; do \
 		echo '# Written by `make lock` from dev.in; for CPython 3.10 to 3.12.' > requirements/$$name.txt; done
 	cat build/lock.txt >> requirements/lock.txt

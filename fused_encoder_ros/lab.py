@@ -1,8 +1,8 @@
-"""What the synthetic robot's cameras see when its scene is a laboratory: a workbench with objects, from cameras on moving wrists
-and from one above.
+"""What the synthetic robot's cameras see when its scene is a laboratory: a workbench with objects on it.
 
-A camera named after an arm of the joints (`left_wrist`, `right_wrist`) rides on that arm: its view shifts, turns and zooms with
-the seven joints, and shows the gripper opening and closing. Every other camera stands still and sees the bench with both arms.
+A camera named after an arm of the joints (`left_wrist`, `right_wrist`) rides on that arm: its view shifts, turns and zooms
+with the seven joints, and shows the gripper opening and closing. Every other camera stands still and sees the bench with both
+arms.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ def _print_table(recording: Recording) -> None:
 
 def _write(recording: Recording, out: Path, settings: Settings) -> None:
     from fused_encoder_ros.commands.pictures import draw_features, draw_observation
-    from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
     from fused_encoder_ros.offline.files import completed
+    from fused_encoder_ros.offline.formats.parquet import ParquetSink
 
     spec, anchor = settings.spec, settings.sync.anchor
     followers = [source for source in (*spec.cameras, JOINTS) if source != anchor]
@@ -77,10 +77,9 @@ def _write(recording: Recording, out: Path, settings: Settings) -> None:
     features = np.stack([recording.features[stamp] for stamp in stamps])
     outputs = {name: out / name for name in ('features.parquet', 'observation.png', 'features.png')}
     with completed(outputs, force=True) as files:
-        sink = ParquetSink(files['features.parquet'], parquet_schema(features.shape[1], spec, {'source': 'demo'}))
-        for stamp in stamps:
-            sink.write(_feature(recording, stamp))
-        sink.close()
+        with ParquetSink(files['features.parquet'], spec, {'source': 'demo'}, features.shape[1]) as sink:
+            for stamp in stamps:
+                sink.write(_feature(recording, stamp))
         shown = min(recording.montages.keys() & set(stamps), key=lambda stamp: abs(stamp - stamps[len(stamps) // 2]))
         stamps_ns = recording.sets[shown]['stamps_ns']
         draw_observation(files['observation.png'], recording.montages[shown], spec.cameras, stamps_ns, anchor)

@@ -12,7 +12,20 @@ from fused_encoder_ros.errors import ConfigError
 if TYPE_CHECKING:
     from fused_encoder_ros.fleet.manifest import Record
 
-_FORMATS = {'hdf5': 'lapo', 'hdf5-aloha': 'aloha'}
+_FORMATS = {
+    'hdf5': 'DIR/<bag>.hdf5 with observations/left_image, observations/joint, actions, rewards, terminals',
+    'hdf5-aloha': 'DIR/<bag>.hdf5 with observations/images/<camera>, observations/qpos, action, as ALOHA and ACT have it',
+    'lerobot': 'one LeRobotDataset v3.0 of all bags, DIR/dataset',
+    'parquet': 'DIR/<bag>.parquet, a row a step',
+    'mcap': 'DIR/<bag>_episode, a bag with images, joints and actions at the stamps of the sets',
+}
+
+_UNUSED = {
+    'rate': 'between the steps of --rate',
+    'no_action': 'no action for its stamp',
+    'encoder_fault': 'its feature holds NaN or infinity',
+    'alone': 'between two gaps, which would be an episode of one step',
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -21,7 +34,7 @@ def add_commands(commands: Any) -> None:
         'export',
         help='make data sets for training from recorded bags',
         description='Make an episode for training of each bag: the very observations that the node would make, with actions. '
-        'Writes DIR/<bag>.hdf5 for each, and DIR/manifest.jsonl, from which a second run knows what is done.',
+        'Writes a result for each, and DIR/manifest.jsonl, from which a second run knows what is done.',
         epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 otherwise.',
     )
     add_run_options(export)
@@ -29,9 +42,19 @@ def add_commands(commands: Any) -> None:
         '--to',
         choices=list(_FORMATS),
         required=True,
-        help='hdf5: observations/left_image, observations/joint, actions, rewards, terminals; '
-        'hdf5-aloha: observations/images/<camera>, observations/qpos, action, as ALOHA and ACT have it',
+        help='; '.join(f'{name}: {what}' for name, what in _FORMATS.items()),
     )
+    export.add_argument(
+        '--resolution',
+        choices=['encoder', 'full'],
+        default='encoder',
+        help="images of the encoder's size (default), or as they came: of the same sets",
+    )
+    export.add_argument('--features', action='store_true', help='also encode each step, as encode does')
+    export.add_argument(
+        '--checkpoint', metavar='FILE', help='for --features: encoder state dict; without one, weights are random'
+    )
+    export.add_argument('--device', help='for --features: auto, cpu, cuda or cuda:N')
     export.add_argument(
         '--action-topic',
         default='',
@@ -62,15 +85,19 @@ def add_commands(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from fused_encoder_ros.fleet.jobs import ExportJob
+    from fused_encoder_ros.fleet.jobs import DATASET, ExportJob
     from fused_encoder_ros.offline.export_episode import EpisodeOptions
     from fused_encoder_ros.settings import Settings
 
     for name, least in (('rate', 0.0), ('action_hold', 0.0), ('action_later', -1)):
         if (value := getattr(options, name)) is not None and not value > least:
             raise ConfigError(f'--{name.replace("_", "-")}: {value:g} is too small')
+    if options.to == 'lerobot':
+        _check_for_lerobot(options)
     episode = EpisodeOptions(
-        layout=_FORMATS[options.to],
+        to=options.to,
+        resolution=options.resolution,
+        features=options.features,
         action_topic=options.action_topic,
         action_names=tuple(options.action_names),
         action_hold_s=options.action_hold,
@@ -79,7 +106,23 @@ def _export(options: argparse.Namespace) -> int:
         task=options.task,
     )
     settings = Settings.from_values(parameter_values(options))
-    return run(options, ExportJob(settings, options.out, episode), format_summary)
+    job = ExportJob(settings, options.out, episode)
+    code = run(options, job, format_summary)
+    if options.to == 'lerobot' and not options.json:
+        print(f'data set: {options.out}/{DATASET}')
+    return code
+
+
+def _check_for_lerobot(options: argparse.Namespace) -> None:
+    from fused_encoder_ros.fleet.storage import is_remote
+
+    if options.rate is not None and not options.rate.is_integer():
+        raise ConfigError(f'--rate: {options.rate:g} is no whole number, and that is what LeRobot counts frames a second in')
+    if is_remote(options.out):
+        raise ConfigError(
+            f'--out: {options.out} is an object store, where lerobot cannot write; export to a folder of this machine, and '
+            'copy its dataset folder'
+        )
 
 
 def format_summary(record: Record) -> str:
@@ -92,7 +135,7 @@ def format_summary(record: Record) -> str:
         f'  sets     {summary["sets"]}',
         f'  steps    {summary["steps"]}  ({rate}, exported in {summary["elapsed_s"]:.1f} s)',
         f'  unused   {sum(summary["unused"].values())}',
-        *counted(summary['unused'], {'rate': 'between the steps of --rate', 'no_action': 'no action for its stamp'}),
+        *counted(summary['unused'], _UNUSED),
         *lost(summary),
         f'  wrote    {summary["output"]}',
     ]

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
-from fused_encoder_ros.offline.export_episode import EpisodeOptions, export_episode
+from fused_encoder_ros.offline.export_episode import FORMATS, EpisodeOptions, export_episode
 from fused_encoder_ros.offline.observations import Progress
 from fused_encoder_ros.offline.preview import write_preview
 from fused_encoder_ros.pipeline.data import Observation
 from fused_encoder_ros.settings import Settings
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from fused_encoder_ros.fleet.manifest import Record
+    from fused_encoder_ros.model import Model
+
+DATASET = 'dataset'
+"""Name of what the bags of an export to LeRobot give together, below the folder of the results."""
 
 Report = Callable[[float], None]
 """Takes how much of a bag is done, 0 to 1."""
@@ -56,6 +64,9 @@ class Job(Protocol):
     def worker(self) -> Worker:
         """Load what a worker needs. Raises FusedEncoderError."""
 
+    def finish(self, made_with: Mapping[str, Any], done: Sequence[Record]) -> Mapping[BagRef, str]:
+        """Make what all bags that are done give together; gives the bags that do not fit in, and why. Raises OutputError."""
+
 
 @dataclass(frozen=True)
 class EncodeJob:
@@ -86,6 +97,10 @@ class EncodeJob:
         """A worker with the model loaded."""
         return _Encoder(self)
 
+    def finish(self, made_with: Mapping[str, Any], done: Sequence[Record]) -> Mapping[BagRef, str]:
+        """Nothing: each bag has results of its own."""
+        return {}
+
 
 class _Encoder:
     def __init__(self, job: EncodeJob) -> None:
@@ -94,17 +109,11 @@ class _Encoder:
         self._job = job
         settings = job.settings
         self._model = model = load_model(settings.model, settings.spec)
-        self.greeting = (f'encoder: {model.description}', *(f'WARNING: {warning}' for warning in model.warnings))
+        self.greeting = _greeting(model)
         self.made_with = {
             'kind': 'encode',
             **_made_of(settings),
-            'model': {
-                'hash': model.hash,
-                'engine': model.engine.name,
-                'precision': model.engine.precision,
-                'device': model.engine.device.type,
-                'threads': model.threads,
-            },
+            'model': _that_of(model),
             'batch_size': job.batch_size,
             'bag_out': job.bag_out,
         }
@@ -148,41 +157,92 @@ class ExportJob:
 
     @property
     def threads(self) -> int:
-        """Cores that a worker uses: decoding is most of it."""
-        return 1
+        """Cores that a worker uses: without the encoder decoding is most of it."""
+        return self.settings.model.threads if self.options.features else 1
 
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """See `Job`."""
-        return (f'{bag.name}.hdf5',)
+        return (FORMATS[self.options.to].result.format(bag.name),)
 
     def worker(self) -> Worker:
-        """A worker; it needs no model."""
+        """A worker; it needs a model only for features."""
         return _Exporter(self)
+
+    def finish(self, made_with: Mapping[str, Any], done: Sequence[Record]) -> Mapping[BagRef, str]:
+        """For LeRobot, one data set of those of all bags, in the order of their names."""
+        if self.options.to != 'lerobot':
+            return {}
+        from fused_encoder_ros.offline.formats import lerobot
+
+        out = Path(self.out)
+        bags = sorted((record for record in done if record.summary['steps']), key=lambda record: record.bag.name)
+        folders = {record.bag: out / record.outputs[0] for record in bags}
+        for bag, folder in folders.items():
+            if not folder.is_dir():
+                raise OutputError(
+                    f'{folder} is gone, and {out / DATASET} is made of it: give {bag.uri} too, or choose another --out'
+                )
+        misfits = lerobot.misfits(list(folders.values()))
+        merged = [asdict(record) for record in bags if folders[record.bag] not in misfits]
+        about = json.loads(json.dumps({'made_with': made_with, 'bags': merged}))
+        known = lerobot.read_about(out / DATASET)
+        if merged and any(known.get(name) != value for name, value in about.items()):
+            lerobot.merge({bag.name: folder for bag, folder in folders.items() if folder not in misfits}, out / DATASET, about)
+        return {bag: f'bag {bag.uri}: {misfits[folder]}' for bag, folder in folders.items() if folder in misfits}
 
 
 class _Exporter:
     def __init__(self, job: ExportJob) -> None:
-        if importlib.util.find_spec('h5py') is None:
-            raise ConfigError("--to hdf5 needs the package h5py: pip install '.[hdf5]'")
         self._job = job
+        settings, options = job.settings, job.options
+        kind = FORMATS[options.to]
+        if kind.package and importlib.util.find_spec(kind.package) is None:
+            raise ConfigError(f"--to {options.to} needs the package {kind.package}: pip install '.[{kind.extra}]'")
+        self.made_with: dict[str, Any] = {'kind': 'export', **_made_of(settings), 'episode': asdict(options)}
         self.greeting: tuple[str, ...] = ()
-        self.made_with = {'kind': 'export', **_made_of(job.settings), 'episode': asdict(job.options)}
+        self._model = None
+        if options.to == 'lerobot':
+            from fused_encoder_ros.offline.formats.lerobot import lerobot_version, refuse_foreign
+
+            refuse_foreign(Path(job.out))
+            self.made_with['lerobot'] = lerobot_version()
+        if options.features:
+            from fused_encoder_ros.model import load_model
+
+            self._model = load_model(settings.model, settings.spec)
+            self.made_with['model'] = _that_of(self._model)
+            self.greeting = _greeting(self._model)
 
     def do(self, bag: BagRef, replace: bool, report: Report) -> Mapping[str, Any]:
         """See `Worker`."""
         job = self._job
-        with local_copy(bag) as path, results_of(job.out, bag.name) as folder:
+        (output,) = job.outputs(bag)
+        with local_copy(bag) as path, results_of(job.out, output) as folder:
             summary, middle = export_episode(
                 path,
-                folder,
+                folder / Path(output).name,
                 job.settings,
                 job.options,
-                name=Path(bag.name).name,
+                self._model,
                 force=replace,
                 progress=_parts(report),
             )
             _keep_preview(folder, bag, middle)
-        return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{job.outputs(bag)[0]}', **summary}
+        return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{output}', **summary}
+
+
+def _that_of(model: Model) -> dict[str, Any]:
+    return {
+        'hash': model.hash,
+        'engine': model.engine.name,
+        'precision': model.engine.precision,
+        'device': model.engine.device.type,
+        'threads': model.threads,
+    }
+
+
+def _greeting(model: Model) -> tuple[str, ...]:
+    return (f'encoder: {model.description}', *(f'WARNING: {warning}' for warning in model.warnings))
 
 
 def _made_of(settings: Settings) -> dict[str, Any]:

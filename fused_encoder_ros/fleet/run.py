@@ -99,6 +99,11 @@ def run_job(
             watch(Planned(tuple(bag for bag, _ in missing)))
             try:
                 hands.do(missing, tell)
+                done = [record for record in manifest.records.values() if record.status == DONE]
+                for bag, reason in job.finish(ready.made_with, done).items():
+                    for records in (outcome.done, outcome.skipped):
+                        records[:] = [record for record in records if record.bag != bag]
+                    tell(Failed(bag, reason))
             except BaseException:
                 hands.stop()
                 _clear(job.out)

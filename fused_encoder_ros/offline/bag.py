@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -171,15 +172,20 @@ class BagWriter:
         path: folder to create.
         storage: one of `STORAGES`.
         connections: message type of each topic.
+        metadata: goes into its metadata as `custom_data`.
 
     Raises:
         OutputError: when it cannot be created.
     """
 
-    def __init__(self, path: Path, storage: str, connections: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, storage: str, connections: Mapping[str, str], metadata: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.types = typestore().types
         self._typestore = typestore()
         self._writer = Writer(path, version=_BAG_VERSION, storage_plugin=STORAGES[storage])
+        for key, value in metadata.items():
+            self._writer.set_custom_data(key, value)
         try:
             self._writer.open()
         except OSError as error:
@@ -200,6 +206,36 @@ class BagWriter:
         """Append a message of the topic's type."""
         connection = self._connections[topic]
         self._writer.write(connection, recorded_ns, self._typestore.serialize_cdr(message, connection.msgtype))
+
+
+def image_message(types: Mapping[str, Any], stamp_ns: int, frame_id: str, pixels: NDArray[np.uint8]) -> Any:
+    """Image rgb8 of uint8 [H,W,3] in one piece of memory."""
+    height, width, channels = pixels.shape
+    return types[IMAGE](
+        header=_header(types, stamp_ns, frame_id),
+        height=height,
+        width=width,
+        encoding='rgb8',
+        is_bigendian=0,
+        step=width * channels,
+        data=pixels.reshape(-1),
+    )
+
+
+def joint_message(
+    types: Mapping[str, Any], stamp_ns: int, frame_id: str, names: Sequence[str], positions: NDArray[np.float64]
+) -> Any:
+    """JointState of positions alone."""
+    empty = np.array([], np.float64)
+    return types[JOINT_STATE](
+        header=_header(types, stamp_ns, frame_id), name=list(names), position=positions, velocity=empty, effort=empty
+    )
+
+
+def _header(types: Mapping[str, Any], stamp_ns: int, frame_id: str) -> Any:
+    sec, nanosec = divmod(stamp_ns, 1_000_000_000)
+    stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
+    return types['std_msgs/msg/Header'](stamp=stamp, frame_id=frame_id)
 
 
 def pack(values: np.ndarray) -> np.ndarray:

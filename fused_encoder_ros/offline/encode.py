@@ -6,18 +6,18 @@ import time
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.offline.ahead import ahead
-from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name, pack
-from fused_encoder_ros.offline.export import ParquetSink, parquet_schema
+from fused_encoder_ros.offline.bag import Bag, BagWriter, bag_name
 from fused_encoder_ros.offline.files import completed
+from fused_encoder_ros.offline.formats.mcap import FeatureTopics
+from fused_encoder_ros.offline.formats.parquet import ParquetSink
 from fused_encoder_ros.offline.observations import Progress, encode_observations, outcomes_of
 from fused_encoder_ros.offline.tally import Tally
 from fused_encoder_ros.pipeline.data import Feature, Observation
-from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, STAMPED_TOPIC, TYPES, OutputMessages
-from fused_encoder_ros.settings import NODE_NAME, Settings
+from fused_encoder_ros.settings import Settings
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from fused_encoder_ros.model import Model
@@ -110,13 +110,11 @@ def encode_bag(
         files = stack.enter_context(completed(outputs, force))
         with ExitStack() as writers:
             metadata = _metadata(path, settings, model, batch_size)
-            schema = parquet_schema(model.feature_dim, settings.spec, metadata)
-            parquet = ParquetSink(files['parquet'], schema)
-            writers.callback(parquet.close)
-            sinks: list[ParquetSink | _FeatureBagSink] = [parquet]
+            parquet = writers.enter_context(ParquetSink(files['parquet'], settings.spec, metadata, model.feature_dim))
+            sinks: list[ParquetSink | FeatureTopics] = [parquet]
             if bag_out:
-                writer = writers.enter_context(BagWriter(files['bag'], 'mcap', _FeatureBagSink.TOPICS))
-                sinks.append(_FeatureBagSink(writer, model))
+                writer = writers.enter_context(BagWriter(files['bag'], 'mcap', FeatureTopics.TYPES))
+                sinks.append(FeatureTopics(writer, model.hash))
             outcomes = stack.enter_context(closing(ahead(outcomes_of(bag, pipeline, progress), _OUTCOMES_AHEAD)))
             for result in encode_observations(outcomes, model, batch_size):
                 tally.take(result)
@@ -133,25 +131,19 @@ def encode_bag(
     )
 
 
-class _FeatureBagSink:
-    """Writes the two output topics of the node into a bag."""
-
-    TOPICS: ClassVar = {f'/{NODE_NAME}/{name}': TYPES[name] for name in (FEATURE_TOPIC, STAMPED_TOPIC)}
-
-    def __init__(self, writer: BagWriter, model: Model) -> None:
-        self._writer = writer
-        self._messages = OutputMessages(writer.types, pack, pack, model.hash)
-
-    def write(self, feature: Feature) -> None:
-        for topic, message in zip(self.TOPICS, (self._messages.feature(feature), self._messages.stamped(feature))):
-            self._writer.write(topic, message, feature.stamp_ns)
-
-
 def _metadata(path: Path, settings: Settings, model: Model, batch_size: int) -> dict[str, Any]:
     return {
         'version': __version__,
         'bag': path.resolve().name,
         **settings.provenance(),
+        **model_metadata(model),
+        'batch_size': batch_size,
+    }
+
+
+def model_metadata(model: Model) -> dict[str, Any]:
+    """What decides about features, to the last bits, and travels with them, as JSON has it."""
+    return {
         'model_hash': model.hash,
         'design': model.design,
         'random_weights': model.is_random,
@@ -159,5 +151,4 @@ def _metadata(path: Path, settings: Settings, model: Model, batch_size: int) -> 
         'precision': model.engine.precision,
         'device': str(model.engine.device),
         'threads': model.threads,
-        'batch_size': batch_size,
     }

@@ -14,12 +14,15 @@ from fused_encoder_ros.errors import OutputError
 _ASIDE = 'replaced'
 _PARTIAL = '.partial-'
 
+_OF_A_RESULT = ('metadata.yaml', 'meta/fused_encoder.json')
+"""What a folder that is a result holds: a bag, or a data set of LeRobot's."""
+
 
 @contextmanager
 def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Path]]:
     """Give temporary paths to write to, and move them to their final places when the block ends well.
 
-    With `force` an existing output gives way: a file to a file, a bag's folder to a bag's folder, and nothing else.
+    With `force` an existing output gives way: a file to a file, a folder of ours to a folder, and nothing else.
     When anything fails, what was there before is there again.
 
     Raises:
@@ -60,8 +63,8 @@ def _check_replaceable(final: Path, force: bool) -> None:
         return
     if not force:
         raise OutputError(f'{final} exists already; use --force to replace it, or choose another place')
-    is_bag = final.is_dir() and (final / 'metadata.yaml').is_file()
-    if final.is_symlink() or not (is_bag or final.is_file()):
+    is_ours = final.is_dir() and any((final / name).is_file() for name in _OF_A_RESULT)
+    if final.is_symlink() or not (is_ours or final.is_file()):
         raise OutputError(f'{final} exists and is no result of this program; it is not replaced even with --force')
 
 

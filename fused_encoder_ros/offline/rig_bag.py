@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fused_encoder_ros.errors import OutputError
-from fused_encoder_ros.offline.bag import BagWriter
+from fused_encoder_ros.offline.bag import BagWriter, image_message, joint_message
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings.topics import IMAGE, JOINT_STATE
@@ -38,23 +38,8 @@ def write_rig_bag(path: Path, rig: Rig, duration_s: float, storage: str = 'mcap'
 
 
 def _message(rig: Rig, event: Event, types: Any) -> Any:
-    sec, nanosec = divmod(START_NS + event.stamp_ns, 1_000_000_000)
-    stamp = types['builtin_interfaces/msg/Time'](sec=sec, nanosec=nanosec)
-    header = types['std_msgs/msg/Header'](stamp=stamp, frame_id=event.source)
+    stamp_ns = START_NS + event.stamp_ns
     if event.source == JOINTS:
-        empty = np.array([], np.float64)
         positions = np.array(rig.message_positions(event.stamp_ns))
-        return types[JOINT_STATE](
-            header=header, name=rig.message_joint_names, position=positions, velocity=empty, effort=empty
-        )
-    pixels = rig.image(event.source, event.stamp_ns, event.number)
-    height, width, channels = pixels.shape
-    return types[IMAGE](
-        header=header,
-        height=height,
-        width=width,
-        encoding='rgb8',
-        is_bigendian=0,
-        step=width * channels,
-        data=pixels.reshape(-1),
-    )
+        return joint_message(types, stamp_ns, event.source, rig.message_joint_names, positions)
+    return image_message(types, stamp_ns, event.source, rig.image(event.source, event.stamp_ns, event.number))

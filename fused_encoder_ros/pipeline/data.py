@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -31,10 +31,11 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One camera image at the encoder's size: `pixels` uint8 [S,S,3] RGB."""
+    """One camera image: `pixels` uint8 [S,S,3] RGB at the encoder's size, and where it is kept, `full` uint8 [H,W,3] RGB."""
 
     stamp_ns: int
     pixels: NDArray[np.uint8]
+    full: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +57,9 @@ class Observation:
         joint_positions: float64 [J], the same before standardising.
         stamps_ns: stamp of the message used, by source. For the joints it is `stamp_ns` itself when
             every joint was interpolated, else the stamp of the oldest sample that was held.
+        full_images: uint8 [H,W,3] RGB as they came, by camera; empty unless the pipeline keeps them.
         skew_ns: `stamps_ns` minus `stamp_ns`, by source.
+        camera_images: uint8 RGB by camera, in channel order: [H,W,3] as they came where these are kept, else [S,S,3].
     """
 
     stamp_ns: int
@@ -64,6 +67,15 @@ class Observation:
     joints: NDArray[np.float32]
     joint_positions: NDArray[np.float64]
     stamps_ns: Mapping[str, int]
+    full_images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @property
+    def camera_images(self) -> Mapping[str, NDArray[np.uint8]]:
+        """See the class."""
+        if self.full_images:
+            return self.full_images
+        cameras = [source for source in self.stamps_ns if source != JOINTS]
+        return {camera: self.images[..., 3 * number : 3 * number + 3] for number, camera in enumerate(cameras)}
 
     @property
     def skew_ns(self) -> dict[str, int]:

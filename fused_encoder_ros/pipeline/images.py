@@ -11,7 +11,8 @@ import functools
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -113,24 +114,28 @@ class ImageDecoder:
         Raises:
             DecodeError: when the message is malformed, truncated, or of an encoding that would take a guess.
         """
-        try:
-            return self._decode(message)
-        except cv2.error as error:
-            # As for a damaged header that announces gigapixels.
-            raise DecodeError(f'OpenCV refuses the image: {str(error).strip().splitlines()[0]}') from error
+        with _refusals():
+            return self._resized(*self._decode(message))
 
-    def _decode(self, message: Any) -> Pixels:
+    def decode_both(self, message: Any) -> tuple[Pixels, Pixels]:
+        """As `decode`, and the same image as it came, uint8 [H,W,3] RGB."""
+        with _refusals():
+            image, order = self._decode(message)
+            return self._resized(image, order), _in_order(image, order)
+
+    def _decode(self, message: Any) -> tuple[Pixels, tuple[int, int, int]]:
+        """The pixels of a message, uint8 [H,W] or [H,W,C], and which channels are R, G and B."""
         if hasattr(message, 'format'):
-            return self._finish(_decompress(message), self._compressed_order(message.format))
+            return _decompress(message), self._compressed_order(message.format)
         if message.encoding in _SEMI_PLANAR:
-            return self._finish(_decode_semi_planar(message), _RGB)
+            return _decode_semi_planar(message), _RGB
         encoding = self._encodings.get(message.encoding)
         if encoding is None:
             raise DecodeError(_unknown_encoding(message.encoding))
         image = _view(message, encoding)
         if encoding.order is None:
-            return self._finish(_convert(image, message, encoding), _RGB)
-        return self._finish(image, encoding.order)
+            return _in_8_bits(_convert(image, message, encoding)), _RGB
+        return _in_8_bits(image), encoding.order
 
     def _compressed_order(self, text: str) -> tuple[int, int, int]:
         """The order of the channels that OpenCV gives for a compressed image: BGR for an ordinary file.
@@ -152,14 +157,31 @@ class ImageDecoder:
             raise DecodeError(_unknown_encoding(encoding))
         return layout.order if layout is not None and layout.order is not None else _BGR
 
-    def _finish(self, image: NDArray[Any], order: tuple[int, int, int]) -> Pixels:
-        if image.dtype != np.uint8:
-            # Scaled over the full range and rounded, as cv_bridge does.
-            image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=_SCALE_16_TO_8)
-        resized = cv2.resize(image, self._size, interpolation=self._interpolation)
-        if resized.ndim == 2:
-            resized = resized[..., np.newaxis]
-        return np.ascontiguousarray(resized[..., order])
+    def _resized(self, image: Pixels, order: tuple[int, int, int]) -> Pixels:
+        return _in_order(np.asarray(cv2.resize(image, self._size, interpolation=self._interpolation), np.uint8), order)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except cv2.error as error:
+        # As for a damaged header that announces gigapixels.
+        raise DecodeError(f'OpenCV refuses the image: {str(error).strip().splitlines()[0]}') from error
+
+
+def _in_8_bits(image: NDArray[Any]) -> Pixels:
+    if image.dtype != np.uint8:
+        # Scaled over the full range and rounded, as cv_bridge does.
+        return np.asarray(cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=_SCALE_16_TO_8), np.uint8)
+    return image
+
+
+def _in_order(image: Pixels, order: tuple[int, int, int]) -> Pixels:
+    """uint8 [H,W,3] RGB, in memory of its own."""
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    return np.ascontiguousarray(image[..., order])
 
 
 def _unknown_encoding(name: str) -> str:

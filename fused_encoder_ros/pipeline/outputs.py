@@ -88,13 +88,13 @@ class OutputMessages:
         )
 
 
-def describe_outcome(outcome: Feature | Drop, latency_ms: Mapping[str, float] | None = None) -> str:
+def describe_outcome(outcome: Feature | Observation | Drop, latency_ms: Mapping[str, float] | None = None) -> str:
     """What became of one anchor frame, as one line of JSON."""
     report: dict[str, Any] = {'stamp_ns': outcome.stamp_ns}
     if isinstance(outcome, Drop):
         report |= {'drop': outcome.key, 'stream': outcome.stream, 'detail': outcome.detail}
     else:
-        observation = outcome.observation
+        observation = outcome.observation if isinstance(outcome, Feature) else outcome
         report |= {
             'stamps_ns': dict(observation.stamps_ns),
             'skew_ms': {source: ns / 1e6 for source, ns in observation.skew_ns.items()},

@@ -75,10 +75,14 @@ class Pipeline:
         spec: what the encoder must be fed.
         options: how sets are matched.
         untyped_color_order: see `ImageDecoder`.
+        keep_full_images: give observations their images as they came too.
     """
 
-    def __init__(self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '') -> None:
+    def __init__(
+        self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '', keep_full_images: bool = False
+    ) -> None:
         self.spec = spec
+        self._keep_full_images = keep_full_images
         self._anchor = options.anchor
         self.counts = Counts()
         self.sources = (*spec.cameras, JOINTS)
@@ -129,6 +133,8 @@ class Pipeline:
         if bad := _bad_stamp(message):
             return Undecodable(stamp_ns, Reason.BAD_STAMP, bad)
         try:
+            if self._keep_full_images:
+                return Frame(stamp_ns, *self._decoder.decode_both(message))
             return Frame(stamp_ns, self._decoder.decode(message))
         except DecodeError as error:
             return Undecodable(stamp_ns, Reason.UNDECODABLE, str(error))

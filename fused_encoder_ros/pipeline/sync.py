@@ -249,10 +249,12 @@ class Synchroniser:
             return Drop(stamp_ns, JOINTS, Reason.NO_JOINTS, detail)
         positions, joints_ns = joints
         stamps = {name: frames[name].stamp_ns for name in self._spec.cameras}
+        full_images = {name: full for name in self._spec.cameras if (full := frames[name].full) is not None}
         return Observation(
             stamp_ns=stamp_ns,
             images=np.asarray(cv2.merge([frames[name].pixels for name in self._spec.cameras]), np.uint8),
             joints=self._spec.standardise(positions),
             joint_positions=positions,
             stamps_ns={**stamps, JOINTS: joints_ns},
+            full_images=full_images,
         )

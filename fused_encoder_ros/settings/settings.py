@@ -77,9 +77,9 @@ class Settings:
             'topics': {source: list(names) for source, names in self.topics.items()},
         }
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self, keep_full_images: bool = False) -> Pipeline:
         """A pipeline that goes by these settings, with nothing in it yet."""
-        return Pipeline(self.spec, self.sync, self.values['untyped_color_order'])
+        return Pipeline(self.spec, self.sync, self.values['untyped_color_order'], keep_full_images)
 
 
 def cameras_of(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,9 +9,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import ros_messages
+import yaml
+from faulty_bags import RIG, TOPICS, Times, as_it_is, write_bag
 from hypothesis import given
 from hypothesis import strategies as st
+from ros_messages import MS
 from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros import Observation, Settings, read_observations
@@ -19,11 +24,11 @@ from fused_encoder_ros.cli import main
 from fused_encoder_ros.offline.bag import BagWriter, typestore
 from fused_encoder_ros.offline.episodes import Unused, at_rate
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.pipeline.data import stamp_to_ns
 from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES
-from fused_encoder_ros.synthetic import Rig
+from fused_encoder_ros.synthetic import Event, Rig
 
-RIG = Rig(width=64, height=48)
-MS = 1_000_000
+LARGE = Rig(width=96, height=64)
 
 
 @pytest.fixture(scope='module')
@@ -195,3 +200,143 @@ def test_sets_next_to_the_ticks_are_taken(steps_ms: list[float], rate_hz: float)
     assert set(ticks) == set(nearest)
     for tick, stamp in zip(ticks, taken):
         assert abs((stamp - stamps[0]) / 1e9 * rate_hz - tick) <= min(nearest[tick]) + 1e-6
+
+
+def mixed(event: Event, stamp_ns: int) -> Any:
+    """Cameras of different sizes, and colours in different orders."""
+    if event.source == 'global':
+        return ros_messages.image(stamp_ns, LARGE.image('global', event.stamp_ns, event.number), encoding='bgr8')
+    return ros_messages.image(stamp_ns, RIG.image(event.source, event.stamp_ns, event.number))
+
+
+@pytest.fixture(scope='module')
+def mixed_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bag(tmp_path_factory.mktemp('bags') / 'mixed', duration_s=1.0, image=mixed)
+
+
+def full_images(bag: Path) -> dict[str, dict[int, np.ndarray]]:
+    """The recorded pixels in RGB, by source and stamp."""
+    images: dict[str, dict[int, np.ndarray]] = {}
+    with AnyReader([bag], default_typestore=typestore()) as reader:
+        for connection, _, raw in reader.messages():
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            if connection.topic.endswith('/image'):
+                pixels = message.data.reshape(message.height, message.width, 3)
+                at = images.setdefault(connection.topic.split('/')[1], {})
+                at[stamp_to_ns(message.header.stamp)] = pixels[..., ::-1] if message.encoding == 'bgr8' else pixels
+    return images
+
+
+@pytest.mark.parametrize('to', ['hdf5', 'hdf5-aloha', 'parquet', 'mcap'])
+def test_full_resolution_is_of_the_same_sets(mixed_bag: Path, tmp_path: Path, to: str) -> None:
+    steps, recorded = observations(mixed_bag)[:-1], full_images(mixed_bag)
+    assert main(['export', str(mixed_bag), '--to', to, '--out', str(tmp_path), '--resolution', 'full']) == 0
+    written = episode_images(tmp_path, to)
+    for camera, size in (('left_wrist', (48, 64, 3)), ('right_wrist', (48, 64, 3)), ('global', (64, 96, 3))):
+        assert len(written[camera]) == len(steps) > 20 and written[camera][0].shape == size
+        for image, step in zip(written[camera], steps):
+            np.testing.assert_array_equal(image, recorded[camera][step.stamps_ns[camera]])
+
+
+def episode_images(out: Path, to: str) -> dict[str, Any]:
+    """Of the episode `mixed`, by camera."""
+    cameras = {'left_wrist': 'left', 'right_wrist': 'right', 'global': 'global'}
+    if to == 'parquet':
+        table = pq.read_table(out / 'mixed.parquet')
+        return {camera: table[f'{camera}_image'].combine_chunks().to_numpy_ndarray() for camera in cameras}
+    if to == 'mcap':
+        return {camera: list(images.values()) for camera, images in full_images(out / 'mixed_episode').items()}
+    with h5py.File(out / 'mixed.hdf5') as file:
+        folder = 'observations/images/{}' if to == 'hdf5-aloha' else 'observations/{}_image'
+        return {camera: file[folder.format(camera if to == 'hdf5-aloha' else short)][:] for camera, short in cameras.items()}
+
+
+def test_a_camera_that_changes_its_size_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def growing(event: Event, stamp_ns: int) -> Any:
+        return ros_messages.image(
+            stamp_ns, (LARGE if event.number > 20 else RIG).image(event.source, event.stamp_ns, event.number)
+        )
+
+    path = write_bag(tmp_path / 'changing', duration_s=1.0, image=growing)
+    export(path, tmp_path / 'out', '--resolution', 'full', code=2)
+    errors = capsys.readouterr().err
+    assert f'bag {path}: images of ' in errors and 'change from 64×48 to 96×64 at ' in errors
+    assert [found.name for found in (tmp_path / 'out').rglob('*')] == ['manifest.jsonl']
+    export(path, tmp_path / 'resized').close()
+
+
+def test_parquet_holds_the_steps_and_what_they_are_made_of(bag: Path, tmp_path: Path) -> None:
+    sets = observations(bag)
+    assert main(['export', str(bag), '--to', 'parquet', '--out', str(tmp_path), '--features']) == 0
+    table = pq.read_table(tmp_path / 'rig.parquet')
+    assert table['stamp_ns'].to_pylist() == [one.stamp_ns for one in sets[:-1]] and len(sets) > 50
+    for number, camera in enumerate(('left_wrist', 'right_wrist', 'global')):
+        np.testing.assert_array_equal(
+            table[f'{camera}_image'].combine_chunks().to_numpy_ndarray(),
+            [one.images[..., 3 * number : 3 * number + 3] for one in sets[:-1]],
+        )
+        assert table[f'{camera}_stamp_ns'].to_pylist() == [one.stamps_ns[camera] for one in sets[:-1]]
+    assert table['joints'].to_pylist() == [one.joint_positions.tolist() for one in sets[:-1]]
+    assert table['joint_states_skew_ms'].to_pylist() == [one.skew_ns['joint_states'] / 1e6 for one in sets[:-1]]
+    np.testing.assert_array_equal(table['action'].to_pylist(), np.float32([one.joint_positions for one in sets[1:]]))
+    about = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items() if key.startswith(b'fused')}
+    assert about['fused_encoder.spec'] == Settings.from_values({}).spec.to_dict()
+
+    assert main(['encode', str(bag), '--out', str(tmp_path / 'encoded')]) == 0
+    encoded = pq.read_table(tmp_path / 'encoded/rig.parquet')
+    assert about['fused_encoder.model_hash'] == json.loads(encoded.schema.metadata[b'fused_encoder.model_hash'])
+    assert table['feature'].to_pylist() == encoded['feature'].to_pylist()[:-1]
+
+
+def test_a_bag_of_observations_gives_the_same_sets_and_features(bag: Path, tmp_path: Path) -> None:
+    arguments = ['--to', 'mcap', '--out', str(tmp_path), '--features', '--task', 'stack the cups']
+    assert main(['export', str(bag), *arguments]) == 0
+    path = tmp_path / 'rig_episode'
+    assert (
+        main(['encode', str(bag), '--out', str(tmp_path / 'a')])
+        == main(['encode', str(path), '--out', str(tmp_path / 'b')])
+        == 0
+    )
+    first, again = pq.read_table(tmp_path / 'a/rig.parquet'), pq.read_table(tmp_path / 'b/rig_episode.parquet')
+    assert 50 < len(again) == len(first) - 1
+    for name in ('stamp_ns', 'feature', 'joints'):
+        assert again[name].equals(first[name][: len(again)]), name
+
+    stamps, features = first['stamp_ns'].to_pylist(), first['feature'].to_pylist()
+    actions, described, published = [], [], []
+    with AnyReader([path], default_typestore=typestore()) as reader:
+        for connection, recorded_ns, raw in reader.messages():
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            if connection.topic == '/action':
+                assert tuple(message.name) == DEFAULT_JOINT_NAMES and stamp_to_ns(message.header.stamp) == recorded_ns
+                actions.append(message.position.tolist())
+            elif connection.topic == '/fused_encoder/sets':
+                described.append(json.loads(message.data))
+            elif connection.topic == '/fused_encoder/fused_feature_stamped':
+                published.append(np.frombuffer(message.data, '<f4').tolist())
+        about = yaml.safe_load((path / 'metadata.yaml').read_text())['rosbag2_bagfile_information']['custom_data']
+    assert actions == first['joints'].to_pylist()[1:]
+    assert published == features[:-1]
+    assert [one['skew_ms']['left_wrist'] for one in described] == first['left_wrist_skew_ms'].to_pylist()[:-1]
+    assert [one['stamp_ns'] for one in described] == stamps[:-1]
+    assert json.loads(about['fused_encoder.episode'])['task'] == 'stack the cups'
+
+
+def test_no_action_reaches_across_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def with_a_gap(event: Event) -> Times:
+        return None if 900 * MS <= event.stamp_ns < 1300 * MS else as_it_is(event)
+
+    path = write_bag(tmp_path / 'gap', with_a_gap, duration_s=2.0)
+    with export(path, tmp_path / 'out', '--rate', 15, '--json') as episode:
+        (said,) = json.loads(capsys.readouterr().out)
+        assert said['unused']['no_action'] == 2  # the last before the gap, and the last of all
+        stamps, joints, actions = (episode[name][:] for name in ('stamp_ns', 'observations/joint', 'actions'))
+    followed = np.diff(stamps) < 100 * MS
+    assert 15 < followed.sum() == len(followed) - 1
+    np.testing.assert_array_equal(actions[:-1][followed], joints[1:][followed])
+
+
+def test_two_things_on_one_topic_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_bag(tmp_path / 'renamed', duration_s=0.5, topics={**TOPICS, 'joint_states': '/action'})
+    assert main(['export', str(path), '--to', 'mcap', '--out', str(tmp_path / 'out'), '--topic', 'joint_states=/action']) == 2
+    assert '/action would be the topic of two things in the bag' in capsys.readouterr().err

@@ -94,6 +94,10 @@ def test_from_and_to_s3(s3: FileSystem, recordings: Path, tmp_path: Path, capsys
         assert main(['run-report', out, '--out', str(page)]) == 0 and page.read_text().count('data:image/jpeg') == 2
     capsys.readouterr()
 
+    assert main(['export', 's3://lab/recordings/monday/one', '--to', 'mcap', '--out', 's3://lab/episodes', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)[0]['output'] == 's3://lab/episodes/one_episode'
+    assert names(s3, 'lab/episodes') == ['manifest.jsonl', 'one_episode/metadata.yaml', 'one_episode/one_episode.mcap']
+
     changed = {info.path: info.mtime for info in s3.get_file_info(FileSelector('lab/out', recursive=True))}
     with s3.open_output_stream('lab/recordings/two.db3') as stream:
         stream.write(b'no bag any more')

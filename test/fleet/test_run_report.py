@@ -214,7 +214,7 @@ def thousand(results: Path) -> Callable[..., Overview]:
             summary['span_s'] = float(chance.normal(60, 5))
             change(number, summary)
             bag = replace(example.bag, name=f'day_{number // 100}/bag_{number:04d}', uri=f'/data/{number}')
-            records.append(Record(bag, 'done', '', (), summary))
+            records.append(Record(bag, 'done', '', (f'{bag.name}.parquet',), summary))
         return Overview('features', overview.made_with, records)
 
     return make

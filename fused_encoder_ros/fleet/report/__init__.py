@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fused_encoder_ros.errors import OutputError
-from fused_encoder_ros.fleet.manifest import read_manifest
+from fused_encoder_ros.fleet.manifest import DONE, Record, read_manifest
 from fused_encoder_ros.fleet.report.overview import Overview
 from fused_encoder_ros.fleet.report.page import KIND, render
 from fused_encoder_ros.fleet.storage import content_of
@@ -27,10 +27,16 @@ def report_run(folder: str, out: Path) -> Overview:
     """
     check_replaceable(out)
     overview = Overview(folder, *read_manifest(folder))
-    previews = {name: content_of(folder, preview_name(name)) for name in overview.shown}
+    done = {record.bag.name: record for record in overview.of(DONE)}
+    previews = {name: content_of(folder, _preview_of(done[name])) for name in overview.shown}
     with completed({'page': out}, force=True) as output:
         output['page'].write_text(render(overview, previews), encoding='utf-8')
     return overview
+
+
+def _preview_of(record: Record) -> str:
+    """A worker leaves it beside the bag's results."""
+    return preview_name(str(PurePosixPath(record.outputs[0]).with_name(PurePosixPath(record.bag.name).name)))
 
 
 def check_replaceable(out: Path) -> None:

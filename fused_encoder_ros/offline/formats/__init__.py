@@ -1,0 +1,1 @@
+"""Files that observations, actions and features are written to."""

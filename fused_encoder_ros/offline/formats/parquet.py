@@ -1,0 +1,129 @@
+"""Features and observations in Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fused_encoder_ros.offline.episodes import Episode, Step
+from fused_encoder_ros.offline.formats.rows import Rows
+from fused_encoder_ros.pipeline.data import JOINTS, Feature, Observation
+from fused_encoder_ros.spec import ObservationSpec
+
+
+class ParquetSink:
+    """Writes features to one Parquet file, a row group at a time; `metadata` goes into the file as JSON by key.
+
+    Columns: `stamp_ns`; `feature` float32 [D]; `<camera>_stamp_ns` for each camera; `joints` float64 [J], positions at
+    `stamp_ns` before standardising; `<source>_skew_ms` for each camera and `joint_states`.
+    """
+
+    def __init__(self, path: Path, spec: ObservationSpec, metadata: Mapping[str, Any], feature_dim: int) -> None:
+        feature = pa.field('feature', pa.list_(pa.float32(), feature_dim))
+        stamp, *others = _columns(spec)
+        self._table = _Table(path, [stamp, feature, *others], metadata)
+
+    def __enter__(self) -> ParquetSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._table.close()
+
+    def write(self, feature: Feature) -> None:
+        """Append a feature."""
+        self._table.write({**_row(feature.observation), 'feature': feature.values})
+
+
+class ParquetEpisode:
+    """Writes one episode to one Parquet file, a row a step.
+
+    Columns as those of `ParquetSink`, and `action` float32 [A] and `<camera>_image` uint8 [H,W,3] for each camera, as Arrow's
+    fixed-shape tensors; `feature` only where steps have one.
+    """
+
+    def __init__(self, path: Path, episode: Episode) -> None:
+        self._path = path
+        self._episode = episode
+        self._table: _Table | None = None
+
+    def __enter__(self) -> ParquetEpisode:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._table is None:
+            self._table = _Table(self._path, _columns(self._episode.spec), self._episode.metadata)
+        self._table.close()
+
+    def write(self, step: Step) -> None:
+        """Append a step."""
+        images = {f'{camera}_image': image for camera, image in step.observation.camera_images.items()}
+        vectors = {'action': step.action.astype(np.float32)}
+        if step.feature is not None:
+            vectors['feature'] = step.feature
+        if self._table is None:
+            fields = [
+                *_columns(self._episode.spec),
+                *(pa.field(name, pa.list_(pa.float32(), vector.size)) for name, vector in vectors.items()),
+                *(pa.field(name, pa.fixed_shape_tensor(pa.uint8(), image.shape)) for name, image in images.items()),
+            ]
+            self._table = _Table(self._path, fields, self._episode.metadata)
+        self._table.write({**_row(step.observation), **vectors, **images})
+
+
+class _Table:
+    def __init__(self, path: Path, fields: list[pa.Field], metadata: Mapping[str, Any]) -> None:
+        about = {f'fused_encoder.{key}': json.dumps(value) for key, value in metadata.items()}
+        self._schema = pa.schema(fields, about)
+        # A dictionary of the 256 values of a byte only makes images larger.
+        plain = [field.name for field in fields if not isinstance(field.type, pa.FixedShapeTensorType)]
+        self._writer = pq.ParquetWriter(path, self._schema, compression='zstd', use_dictionary=plain)
+        self._rows = Rows()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._rows.add(row)
+        if self._rows.is_full:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left and the file's footer."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if columns := self._rows.take():
+            arrays = [_array(columns[field.name], field.type) for field in self._schema]
+            self._writer.write_table(pa.table(arrays, schema=self._schema))
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return pa.array(values, kind)
+    numbers: NDArray[np.uint8] = np.stack(values)
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers[0].size)
+    return pa.ExtensionArray.from_storage(kind, storage)
+
+
+def _columns(spec: ObservationSpec) -> list[pa.Field]:
+    return [
+        pa.field('stamp_ns', pa.int64()),
+        *(pa.field(f'{camera}_stamp_ns', pa.int64()) for camera in spec.cameras),
+        pa.field('joints', pa.list_(pa.float64(), len(spec.joint_names))),
+        *(pa.field(f'{source}_skew_ms', pa.float64()) for source in (*spec.cameras, JOINTS)),
+    ]
+
+
+def _row(observation: Observation) -> dict[str, Any]:
+    return {
+        'stamp_ns': observation.stamp_ns,
+        'joints': observation.joint_positions,
+        **{f'{source}_stamp_ns': stamp_ns for source, stamp_ns in observation.stamps_ns.items() if source != JOINTS},
+        **{f'{source}_skew_ms': skew_ns / 1e6 for source, skew_ns in observation.skew_ns.items()},
+    }

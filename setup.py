@@ -47,8 +47,19 @@ setup(
         ],
         'openvino': ['openvino'],
         'hdf5': ['h5py'],
+        'ray': ['ray[client]>=2.60'],
         # colcon runs pytest only where this names it.
-        'test': ['flask', 'flask-cors', 'h5py', 'hypothesis', 'mcap-ros2-support', 'moto[s3]', 'pytest', 'triton'],
+        'test': [
+            'flask',
+            'flask-cors',
+            'h5py',
+            'hypothesis',
+            'mcap-ros2-support',
+            'moto[s3]',
+            'pytest',
+            'ray[client]',
+            'triton',
+        ],
     },
     entry_points={
         'console_scripts': [

@@ -47,6 +47,10 @@ class Job(Protocol):
     def threads(self) -> int:
         """Cores that a worker uses."""
 
+    @property
+    def device(self) -> str:
+        """What a worker computes on: auto, cpu, cuda or cuda:N."""
+
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """Names of a bag's results below the folder."""
 
@@ -74,6 +78,11 @@ class EncodeJob:
     def threads(self) -> int:
         """Cores that a worker uses."""
         return self.settings.model.threads
+
+    @property
+    def device(self) -> str:
+        """See `Job`."""
+        return self.settings.model.device
 
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """See `Job`."""
@@ -146,6 +155,11 @@ class ExportJob:
     def threads(self) -> int:
         """Cores that a worker uses: decoding is most of it."""
         return 1
+
+    @property
+    def device(self) -> str:
+        """See `Job`."""
+        return 'cpu'
 
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """See `Job`."""

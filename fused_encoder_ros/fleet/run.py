@@ -99,10 +99,9 @@ def run_job(
             watch(Planned(tuple(bag for bag, _ in missing)))
             try:
                 hands.do(missing, tell)
-            except BaseException:
+            finally:
                 hands.stop()
                 _clear(job.out)
-                raise
     return outcome
 
 

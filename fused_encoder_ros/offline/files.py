@@ -76,9 +76,11 @@ def clear_own(folder: Path) -> None:
 
 def _unfinished(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """Folders of what is not complete, each with the process id and the machine of whoever works there."""
-    for path in list(folder.rglob(f'{_PARTIAL}*')):
-        pid, _, rest = path.name.removeprefix(_PARTIAL).partition('-')
-        yield path, pid, rest.rpartition('-')[0]
+    for parent, names, _ in os.walk(folder):  # it takes folders that go away meanwhile
+        for name in names:
+            if name.startswith(_PARTIAL):
+                pid, _, rest = name.removeprefix(_PARTIAL).partition('-')
+                yield Path(parent, name), pid, rest.rpartition('-')[0]
 
 
 def _unchanged_s(folder: Path) -> float:

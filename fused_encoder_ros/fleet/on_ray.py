@@ -80,6 +80,7 @@ class RayWorkers(Pool['_Handle']):
 
     Raises:
         ConfigError: on entering, when the cluster cannot be reached, or has room for no worker.
+        OutputError: on entering, when the output folder cannot be written to.
     """
 
     def __init__(self, job: Job, address: str, bags: Sequence[BagRef], count: int | None = None) -> None:
@@ -92,6 +93,8 @@ class RayWorkers(Pool['_Handle']):
         self._has_room = True
 
     def __enter__(self) -> RayWorkers:
+        if self._job.device.startswith('cuda:'):
+            raise ConfigError(f'device: {self._job.device} names a GPU of one machine; in a cluster use cuda')
         with ExitStack() as stack:
             self._ray = stack.enter_context(_connected(self._address))
             self._needs = self._needs_of_a_worker()
@@ -160,8 +163,6 @@ class RayWorkers(Pool['_Handle']):
     def _needs_of_a_worker(self) -> dict[str, float]:
         """In Ray's words: CPU, memory in bytes, GPU."""
         device = self._job.device
-        if device.startswith('cuda:'):
-            raise ConfigError(f'device: {device} names a GPU of one machine; in a cluster use cuda')
         needs: dict[str, float] = {'CPU': self._job.threads, 'memory': WORKER_BYTES}
         if device == 'cuda' or (device == 'auto' and any(node.get('GPU', 0) >= 1 for node in self._nodes())):
             needs['GPU'] = 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ def children(pid: int) -> list[int]:
     return own + [grandchild for child in own for grandchild in children(child)]
 
 
+def ancestors(pid: int) -> list[int]:
+    """The process that has started a process, the one that has started that, and so on; none of one that has ended."""
+    try:
+        parent = int(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [parent, *ancestors(parent)] if parent else []
+
+
 def wait_until_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 60
     while any(Path(f'/proc/{pid}').exists() for pid in pids):
@@ -43,13 +53,17 @@ def wait_until_gone(pids: list[int]) -> None:
 
 def working_in(out: Path, file: str = '*') -> list[int]:
     """Process ids of those that write such a file below a folder."""
-    return [int(path.parent.name.split('-')[1]) for path in out.glob(f'**/.partial-*/{file}')]
+    writing = [Path(folder).name for folder, _, names in os.walk(out) if fnmatch.filter(names, file)]
+    return [int(name.split('-')[1]) for name in writing if name.startswith('.partial-')]
 
 
-def kill_each(out: Path, file: str, times: int, process: subprocess.Popen[str]) -> None:
-    """Kill so many of a command's workers, one after the other, while they write a file."""
+def kill_writers(out: Path, times: Mapping[str, int], process: subprocess.Popen[str]) -> None:
+    """Kill a command's workers while they write one of some files, so many times each."""
+    left = dict(times)
     killed: set[int] = set()
-    while len(killed) < times:
-        pid = until(lambda: next(iter({*working_in(out, file)} - killed), 0), process)
-        os.kill(pid, signal.SIGKILL)
-        killed.add(pid)
+    while any(left.values()):
+        file, pid = until(lambda: next(((f, p) for f in left for p in working_in(out, f) if p not in killed), None), process)
+        if left[file]:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+            left[file] -= 1

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from processes import children, command, kill_each, results, until, wait_until_gone, working_in
+from processes import children, command, kill_writers, results, until, wait_until_gone, working_in
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.fleet.manifest import read_manifest
@@ -140,13 +140,21 @@ def test_a_bad_bag_is_named_and_stops_nothing_unless_strict(bags: Path, tmp_path
     assert results(tmp_path / 'strict') == ['manifest.jsonl']
 
 
+@pytest.fixture
+def long_bags(tmp_path: Path) -> Path:
+    """Three bags whose encoding takes seconds."""
+    for name in ('a', 'b', 'c'):
+        (tmp_path / 'long').mkdir(exist_ok=True)
+        write_rig_bag(tmp_path / 'long' / name, Rig(width=320, height=240), 8.0)
+    return tmp_path / 'long'
+
+
 def test_a_bag_that_kills_its_workers_is_named_and_the_others_are_done(
     long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     out = tmp_path / 'out'
-    process = start('encode', long_bags, '--out', out, '--workers', 2)
-    kill_each(out, 'b.parquet', 1, process)
-    kill_each(out, 'a.parquet', 3, process)
+    process = start('export', long_bags, '--to', 'hdf5', '--out', out, '--workers', 2)
+    kill_writers(out, {'a.hdf5': 3, 'b.hdf5': 1}, process)
     _, errors = process.communicate(timeout=300)
     for bag, end in (('b', 'it is tried again'), ('a', 'it is tried again'), ('a', 'so it went 3 times')):
         reason = 'the worker was killed (SIGKILL), most often for want of memory: see dmesg, or use fewer --workers'
@@ -154,8 +162,9 @@ def test_a_bag_that_kills_its_workers_is_named_and_the_others_are_done(
     _, records = read_manifest(str(out))
     assert process.returncode == 2
     assert {record.bag.name: record.status for record in records} == {'a': 'failed', 'b': 'done', 'c': 'done'}
-    encode(long_bags, '--out', out)
-    assert results(out) == ['a.parquet', 'b.parquet', 'c.parquet', 'manifest.jsonl']
+    assert results(out) == ['b.hdf5', 'c.hdf5', 'manifest.jsonl']
+    assert main(['export', str(long_bags), '--to', 'hdf5', '--out', str(out)]) == 0
+    assert results(out) == ['a.hdf5', 'b.hdf5', 'c.hdf5', 'manifest.jsonl']
 
 
 def test_what_a_killed_run_leaves_is_cleared_and_done_again(

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fused_encoder_ros
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.fleet.events import Lost, Progress, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Job, Report, Worker
@@ -304,7 +303,7 @@ def _connected(address: str) -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise ConfigError("--on needs the package ray: pip install '.[ray]'") from error
     # Workers run this very code, whatever else a node has.
-    environment = {'py_modules': [str(Path(fused_encoder_ros.__file__).parent)]}
+    environment = {'py_modules': [str(Path(__file__).parent.parent)]}
     usual: dict[str, Any] = {'runtime_env': environment, 'log_to_driver': False, 'logging_level': 'ERROR'}
     with ExitStack() as stack:
         if is_here:

@@ -12,10 +12,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.errors import EngineError, FusedEncoderError
+from fused_encoder_ros.errors import EngineError
 from fused_encoder_ros.fleet.events import Begun, Failed, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Job, exit_with_parent, reason_of
-from fused_encoder_ros.fleet.pool import WORKER_BYTES, Member, Message, Pool, do_one, serve
+from fused_encoder_ros.fleet.pool import WORKER_BYTES, LostWorkerError, Member, Message, Pool, do_one, serve
 from fused_encoder_ros.fleet.storage import BagRef
 
 
@@ -64,7 +64,7 @@ class _Process(Member):
             message: Message = self.connection.recv()
             return message
         except (EOFError, OSError):
-            return FusedEncoderError(f'the worker {self._cause_of_death()}')
+            return LostWorkerError(f'the worker {self._cause_of_death()}')
 
     def give(self, bag: BagRef, replace: bool) -> None:
         with contextlib.suppress(OSError):  # it is gone, which the next read tells

@@ -22,7 +22,7 @@ from typing import Any
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
 from fused_encoder_ros.fleet.events import Lost, Progress, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Job, Report, Worker
-from fused_encoder_ros.fleet.pool import WORKER_BYTES, Member, Message, Pool, serve
+from fused_encoder_ros.fleet.pool import WORKER_BYTES, LostWorkerError, Member, Message, Pool, serve
 from fused_encoder_ros.fleet.storage import BagRef, is_remote
 from fused_encoder_ros.offline.files import clear_leftovers, clear_own, unfinished
 
@@ -203,7 +203,7 @@ class _Handle(Member):
         try:
             messages: list[Message] = self._ray.get(self.next)
         except Exception as error:  # Ray has several for actors, workers and nodes that died
-            return [FusedEncoderError(f'the worker is lost: {_line(error)}')]
+            return [LostWorkerError(f'the worker is lost: {_line(error)}')]
         self.next = self.actor.told.remote()
         return messages
 
@@ -347,4 +347,6 @@ def _reach(address: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    return ' '.join(str(error).split())[:500]
+    """What Ray says, without what only Ray knows."""
+    text = re.sub(r'\b(class_name|actor_id|pid|namespace|Node Id): \S+', '', str(error))
+    return ' '.join(text.split())[:500]

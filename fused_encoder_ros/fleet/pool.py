@@ -24,6 +24,10 @@ _TRIES = 3
 _STEP = 0.01
 
 
+class LostWorkerError(FusedEncoderError):
+    """The process or the machine of a worker has died."""
+
+
 @dataclass
 class Task:
     """A bag, whether its results may be replaced, and how often it was begun."""
@@ -87,15 +91,21 @@ class Pool(ABC, Generic[M]):
 
     def start(self) -> Ready:
         """See `run.Workers`."""
+        lost = 0
         self._members.append(self._begin())
         while True:
             for member, message in self._heard():
-                if isinstance(message, Exception):
+                if isinstance(message, Ready):
+                    member.is_ready = True
+                    self._made_with = message.made_with
+                    return message
+                assert isinstance(message, Exception)
+                lost += 1
+                if lost == _TRIES or not isinstance(message, LostWorkerError):
                     raise message
-                assert isinstance(message, Ready)
-                member.is_ready = True
-                self._made_with = message.made_with
-                return message
+                self._members.remove(member)
+                member.kill()
+                self._members.append(self._begin())
 
     def do(self, bags: Sequence[tuple[BagRef, bool]], tell: Tell) -> None:
         """See `run.Workers`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fused_encoder_ros.errors import EngineError, EngineUnavailable
+from fused_encoder_ros.errors import EngineError, EngineUnavailable, FusedEncoderError
 from fused_encoder_ros.fleet.events import Event, Lost
 from fused_encoder_ros.fleet.jobs import Report
 from fused_encoder_ros.fleet.local import LocalWorkers
@@ -26,12 +28,14 @@ class OnGpu:
     Attributes:
         at: the bag at which the GPU is lost.
         for_ever: whether each process loses it at that bag; otherwise only the first.
+        deaths: how many processes die before they are ready.
         then: what a process that starts later finds: `gpu`, `cpu` or nothing.
     """
 
     out: str
     at: str
     for_ever: bool = False
+    deaths: int = 0
     then: str = 'gpu'
     threads: int = 1
     device: str = 'auto'
@@ -52,6 +56,9 @@ class OnGpuWorker:
 
     def __init__(self, job: OnGpu) -> None:
         self.job = job
+        if len(list(Path(job.out).glob('dead-*'))) < job.deaths:
+            (Path(job.out) / f'dead-{os.getpid()}').touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         self.made_with: Mapping[str, Any] = {'model': {'device': job.then if job.lost.exists() else 'gpu'}}
         if job.lost.exists() and not job.then:
             raise EngineUnavailable('no GPU any more')
@@ -81,6 +88,13 @@ def test_a_lost_gpu_costs_no_bag(tmp_path: Path) -> None:
     outcome, lost = run(OnGpu(str(tmp_path), at='b'))
     assert names(outcome.done) == 'abcdef' and not outcome.failed
     assert lost == ['bag /bags/b: the engine failed: device lost; it is tried again']
+
+
+def test_a_worker_that_dies_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
+    outcome, _ = run(OnGpu(str(tmp_path), at='', deaths=2))
+    assert names(outcome.done) == 'abcdef'
+    with pytest.raises(FusedEncoderError, match=r'the worker was killed \(SIGKILL\)'):
+        run(OnGpu(str(tmp_path), at='', deaths=5))
 
 
 def test_a_bag_that_breaks_every_engine_fails_alone(tmp_path: Path) -> None:

@@ -49,8 +49,20 @@ setup(
         'hdf5': ['h5py'],
         # Its later releases have other internals, which formats/lerobot.py corrects.
         'lerobot': ['lerobot>=0.4.4,<0.5'],
+        'ray': ['ray[client]>=2.60'],
         # colcon runs pytest only where this names it.
-        'test': ['flask', 'flask-cors', 'h5py', 'hypothesis', 'lerobot', 'mcap-ros2-support', 'moto[s3]', 'pytest', 'triton'],
+        'test': [
+            'flask',
+            'flask-cors',
+            'h5py',
+            'hypothesis',
+            'lerobot',
+            'mcap-ros2-support',
+            'moto[s3]',
+            'pytest',
+            'ray[client]',
+            'triton',
+        ],
     },
     entry_points={
         'console_scripts': [

@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fused_encoder_ros.fleet.events import Tell
     from fused_encoder_ros.fleet.jobs import Job
     from fused_encoder_ros.fleet.manifest import Record
-    from fused_encoder_ros.fleet.run import Outcome
+    from fused_encoder_ros.fleet.run import Outcome, Workers
+    from fused_encoder_ros.fleet.storage import BagRef
 
 _MOST_TOLD_ONE_BY_ONE = 10
 
@@ -35,6 +36,12 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         '--workers', type=int, metavar='N', help='bags done at once, each in a process; default: what cores and memory allow'
     )
+    command.add_argument(
+        '--on',
+        metavar='CLUSTER',
+        help='do the bags in a Ray cluster: ray://HOST:10001, or HOST:6379 on a node of it; ray takes that of RAY_ADDRESS, or '
+        'starts one on this machine; default: processes of this machine',
+    )
     command.add_argument('--strict', action='store_true', help='stop at the first bag that fails')
     command.add_argument('--force', action='store_true', help='do everything anew, and replace existing results')
     command.add_argument(
@@ -48,7 +55,6 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record], str]) -> int:
     """Do the job, and say what became of it; the exit code."""
-    from fused_encoder_ros.fleet.local import LocalWorkers, OneHere, usual_workers
     from fused_encoder_ros.fleet.report import check_replaceable, report_run
     from fused_encoder_ros.fleet.run import run_job
     from fused_encoder_ros.fleet.storage import find_bags
@@ -58,8 +64,7 @@ def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record]
     if options.html:
         check_replaceable(options.html)
     bags = find_bags(options.bags)
-    count = options.workers or usual_workers(job.threads)
-    workers = OneHere(job) if len(bags) == 1 else LocalWorkers(job, count)
+    workers = _workers(options, job, bags)
     start_s = time.monotonic()
     with _progress_bar() as watch:
         outcome = run_job(job, bags, workers, force=options.force, strict=options.strict, watch=watch)
@@ -74,6 +79,15 @@ def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record]
     for record in outcome.failed:
         print(f'fused-encoder: {record.reason}', file=sys.stderr)
     return EXIT_BAD_INPUT if outcome.failed else EXIT_OK
+
+
+def _workers(options: argparse.Namespace, job: Job, bags: Sequence[BagRef]) -> AbstractContextManager[Workers]:
+    from fused_encoder_ros.fleet.local import LocalWorkers, OneHere, usual_workers
+    from fused_encoder_ros.fleet.on_ray import RayWorkers, cluster_address
+
+    if options.on:
+        return RayWorkers(job, cluster_address(options.on), bags, options.workers)
+    return OneHere(job) if len(bags) == 1 else LocalWorkers(job, options.workers or usual_workers(job.threads))
 
 
 def _as_json(record: Record) -> dict[str, Any]:
@@ -99,7 +113,7 @@ def _progress_bar() -> Iterator[Tell]:
     """A bar of bytes on a terminal, which knows the time left; yields what is told of the run."""
     from tqdm import tqdm
 
-    from fused_encoder_ros.fleet.events import Done, Event, Failed, Planned, Progress, Ready
+    from fused_encoder_ros.fleet.events import Done, Event, Failed, Lost, Planned, Progress, Ready
 
     parts: dict[str, float] = {}
     ended = planned = 0
@@ -111,6 +125,8 @@ def _progress_bar() -> Iterator[Tell]:
             if isinstance(event, Ready):
                 for line in event.greeting:
                     tqdm.write(line, file=sys.stderr)
+            elif isinstance(event, Lost):
+                tqdm.write(f'WARNING: {event.reason}', file=sys.stderr)
             elif isinstance(event, Planned):
                 planned = len(event.bags)
                 bar.reset(sum(bag.size for bag in event.bags))

@@ -49,12 +49,19 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A bag cannot be done, or its worker has died of it."""
+    """A bag cannot be done, or its workers have died of it."""
 
     bag: BagRef
     reason: str
 
 
-Event = Ready | Planned | Begun | Progress | Done | Failed
+@dataclass(frozen=True)
+class Lost:
+    """A worker is lost, or there is room for none; others go on."""
+
+    reason: str
+
+
+Event = Ready | Planned | Begun | Progress | Done | Failed | Lost
 
 Tell = Callable[[Event], None]

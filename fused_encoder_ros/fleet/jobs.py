@@ -58,6 +58,10 @@ class Job(Protocol):
     def threads(self) -> int:
         """Cores that a worker uses."""
 
+    @property
+    def device(self) -> str:
+        """What a worker computes on: auto, cpu, cuda or cuda:N."""
+
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """Names of a bag's results below the folder."""
 
@@ -88,6 +92,11 @@ class EncodeJob:
     def threads(self) -> int:
         """Cores that a worker uses."""
         return self.settings.model.threads
+
+    @property
+    def device(self) -> str:
+        """See `Job`."""
+        return self.settings.model.device
 
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """See `Job`."""
@@ -159,6 +168,11 @@ class ExportJob:
     def threads(self) -> int:
         """Cores that a worker uses: without the encoder decoding is most of it."""
         return self.settings.model.threads if self.options.features else 1
+
+    @property
+    def device(self) -> str:
+        """See `Job`."""
+        return 'cpu'
 
     def outputs(self, bag: BagRef) -> tuple[str, ...]:
         """See `Job`."""

@@ -125,7 +125,7 @@ class Manifest:
             self._append({'format': _FORMAT, 'made_with': made_with})
             return
         earlier, records = told
-        if different := _different(earlier, made_with):
+        if different := difference(earlier, made_with):
             raise ConfigError(
                 f'{folder} holds results that were made with something else: {different}; choose another folder, or make all '
                 'of them anew with --force'
@@ -220,11 +220,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _different(old: Any, new: Any, at: str = '') -> str:
+def difference(old: Any, new: Any, at: str = '') -> str:
     """Where two values of JSON differ, in a line."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted({*old, *new})
         return ', '.join(
-            filter(None, (_different(old.get(name), new.get(name), f'{at}.{name}' * bool(at) or name) for name in names))
+            filter(None, (difference(old.get(name), new.get(name), f'{at}.{name}' * bool(at) or name) for name in names))
         )
     return '' if old == new else f'{at} {json.dumps(old)}, now {json.dumps(new)}'

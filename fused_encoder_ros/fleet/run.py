@@ -104,10 +104,9 @@ def run_job(
                     for records in (outcome.done, outcome.skipped):
                         records[:] = [record for record in records if record.bag != bag]
                     tell(Failed(bag, reason))
-            except BaseException:
+            finally:
                 hands.stop()
                 _clear(job.out)
-                raise
     return outcome
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from fused_encoder_ros.errors import OutputError
 
 _ASIDE = 'replaced'
 _PARTIAL = '.partial-'
+_ABANDONED_S = 86_400.0
 
 _OF_A_RESULT = ('metadata.yaml', 'meta/fused_encoder.json')
 """What a folder that is a result holds: a bag, or a data set of LeRobot's."""
@@ -35,7 +38,7 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Beside the final place, so that each move is one step on one file system.
-        work = Path(tempfile.mkdtemp(prefix=f'{_PARTIAL}{os.getpid()}-', dir=folder))
+        work = unfinished(folder)
         temporary = {name: work / final.name for name, final in outputs.items()}
         yield temporary
         for final in outputs.values():
@@ -50,12 +53,45 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
             shutil.rmtree(work, ignore_errors=True)
 
 
+def unfinished(folder: Path) -> Path:
+    """A new folder below another, for what is not complete. Its name says whose it is: machines may share a file system."""
+    return Path(tempfile.mkdtemp(prefix=f'{_PARTIAL}{os.getpid()}-{socket.gethostname()}-', dir=folder))
+
+
 def clear_leftovers(folder: Path) -> None:
-    """Remove, anywhere below a folder, what programs of this machine that were killed have left."""
-    for path in folder.rglob(f'{_PARTIAL}*'):
-        pid = path.name.removeprefix(_PARTIAL).partition('-')[0]
-        if not Path('/proc', pid).exists():
+    """Remove, anywhere below a folder, what programs that were killed have left.
+
+    Whether a program of another machine still runs cannot be seen from here: its folder is left over when nothing in it has
+    changed for a day.
+    """
+    for path, pid, host in _unfinished(folder):
+        is_here = host == socket.gethostname()
+        if not Path('/proc', pid).exists() if is_here else _unchanged_s(path) > _ABANDONED_S:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def clear_own(folder: Path) -> None:
+    """Remove, anywhere below a folder, what this program has not completed: it is about to end."""
+    for path, pid, host in _unfinished(folder):
+        if (pid, host) == (str(os.getpid()), socket.gethostname()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Folders of what is not complete, each with the process id and the machine of whoever works there."""
+    for parent, names, _ in os.walk(folder):  # it takes folders that go away meanwhile
+        for name in names:
+            if name.startswith(_PARTIAL):
+                pid, _, rest = name.removeprefix(_PARTIAL).partition('-')
+                yield Path(parent, name), pid, rest.rpartition('-')[0]
+
+
+def _unchanged_s(folder: Path) -> float:
+    """Seconds since anything in a folder has changed; 0 when it goes away meanwhile."""
+    try:
+        return time.time() - max(part.stat().st_mtime for part in (folder, *folder.rglob('*')))
+    except FileNotFoundError:
+        return 0.0
 
 
 def _check_replaceable(final: Path, force: bool) -> None:

@@ -44,6 +44,17 @@ _OTHER_VIEWS = (
 _OBJECTS = (((226, 74, 51), 0.07), ((52, 138, 189), 0.055), ((251, 193, 94), 0.045))  # RGB, radius of the image's height
 
 
+SCENES = ('plain', 'lab')
+"""What the cameras can be given to see; see `Rig.lab`."""
+
+
+def lab_of(scene: str, seed: int) -> Lab | None:
+    """The lab of a scene, with the objects of a seed; None for the plain scene. Raises ConfigError."""
+    if scene not in SCENES:
+        raise ConfigError(f'scene: {scene!r} is unknown; use one of {list(SCENES)}')
+    return Lab(objects=seed) if scene == 'lab' else None
+
+
 @dataclass(frozen=True)
 class Rig:
     """What the synthetic robot sends.

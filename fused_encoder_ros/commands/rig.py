@@ -8,7 +8,7 @@ from typing import Any
 
 from fused_encoder_ros.commands.common import EXIT_OK, add_cameras
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.synthetic import Rig
+from fused_encoder_ros.synthetic import SCENES, Rig, lab_of
 
 
 def add_commands(commands: Any) -> None:
@@ -25,7 +25,14 @@ def add_commands(commands: Any) -> None:
     rig.add_argument('--camera-rate', type=float, default=30.0, metavar='HZ', help='default: 30')
     add_cameras(rig)
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
-    rig.add_argument('--seed', type=int, default=0, help='default: 0')
+    rig.add_argument('--seed', type=int, default=0, help='of the motion, and of the objects in the lab (default: 0)')
+    rig.add_argument(
+        '--scene',
+        choices=SCENES,
+        default=SCENES[0],
+        help='plain: a few shapes that move by themselves; lab: a workbench, where the wrist cameras ride on the arms '
+        '(default: plain)',
+    )
     rig.add_argument('--force', action='store_true', help='replace an existing bag')
     rig.set_defaults(run=_rig)
 
@@ -46,6 +53,7 @@ def _rig(options: argparse.Namespace) -> int:
         camera_rate_hz=options.camera_rate,
         joint_rate_hz=options.joint_rate,
         cameras=tuple(options.cameras),
+        lab=lab_of(options.scene, options.seed),
     )
     count = write_rig_bag(options.bag, rig, options.duration, options.storage, options.force)
     print(f'wrote {count} messages to {options.bag}')

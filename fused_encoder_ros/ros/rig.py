@@ -20,7 +20,7 @@ from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.ros.stopping import Stop, ignore_signals, init_with_stop
 from fused_encoder_ros.spec import CAMERAS
-from fused_encoder_ros.synthetic import Event, Rig
+from fused_encoder_ros.synthetic import SCENES, Event, Rig, lab_of
 
 
 class RigNode(Node):
@@ -36,8 +36,9 @@ class RigNode(Node):
                 raise ConfigError(f'{name}: {value!r} is not a number')
             return value
 
+        seed = int(number('seed', 0))
         self._rig = Rig(
-            seed=int(number('seed', 0)),
+            seed=seed,
             width=int(number('width', 640)),
             height=int(number('height', 480)),
             camera_rate_hz=number('camera_rate_hz', 30.0),
@@ -45,6 +46,7 @@ class RigNode(Node):
             jitter_ms=number('jitter_ms', 0.5),
             camera_delay_ms=number('camera_delay_ms', 5.0),
             cameras=self._cameras(),
+            lab=lab_of(self.declare_parameter('scene', SCENES[0]).value, seed),
         )
         self._duration_s = number('duration_s', 0.0)
         self._wait_s = number('wait_for_listeners_s', 0.0)

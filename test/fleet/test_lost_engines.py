@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fused_encoder_ros.errors import EngineError, EngineUnavailable, FusedEncode
 from fused_encoder_ros.fleet.events import Event, Lost
 from fused_encoder_ros.fleet.jobs import Report
 from fused_encoder_ros.fleet.local import LocalWorkers
+from fused_encoder_ros.fleet.manifest import Record
 from fused_encoder_ros.fleet.run import Outcome, run_job
 from fused_encoder_ros.fleet.storage import BagRef
 
@@ -49,6 +50,9 @@ class OnGpu:
 
     def worker(self) -> OnGpuWorker:
         return OnGpuWorker(self)
+
+    def finish(self, made_with: Mapping[str, Any], done: Sequence[Record]) -> Mapping[BagRef, str]:
+        return {}
 
 
 class OnGpuWorker:

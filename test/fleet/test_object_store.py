@@ -59,7 +59,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileSystem]:
 
 def names(s3: FileSystem, folder: str) -> list[str]:
     infos = s3.get_file_info(FileSelector(folder, recursive=True))
-    return sorted(info.path.removeprefix(f'{folder}/') for info in infos if info.is_file)
+    return sorted(info.path.removeprefix(f'{folder}/') for info in infos if info.is_file and '/.previews/' not in info.path)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_a_picture_that_stays_the_same_under_new_stamps_is_a_warning(desk: Desk)
 
 
 def test_many_drops_are_a_warning_with_the_last_cause(desk: Desk) -> None:
-    ready(desk)
+    ready(desk, silence_s=600.0)
     send_sets(desk, 0, 10)
     ms = 1000
     while 'of the last anchor frames gave no set' not in desk.status('encoder')[1]:
@@ -99,9 +99,8 @@ def test_many_drops_are_a_warning_with_the_last_cause(desk: Desk) -> None:
     assert values['dropped: no_match:left_wrist'] == desk.status('left_wrist')[2]['anchors_dropped'] != '0'
 
 
-def test_messages_that_the_middleware_loses_are_counted_and_named(desk_over_udp: Desk) -> None:
+def test_messages_that_the_middleware_loses_are_counted_and_named(desk: Desk) -> None:
     """Best effort, to a node that is kept from reading while its buffers run over."""
-    desk = desk_over_udp
     node = desk.start(silence_s=60.0)
     desk.wait_for_log(node, 'active')
     desk.advertise(IMAGES | JOINTS, ReliabilityPolicy.BEST_EFFORT)

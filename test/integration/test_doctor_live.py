@@ -21,7 +21,8 @@ def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_sound_robot(desk: Desk) -> None:
+def test_a_sound_robot(desk_with_large_images: Desk) -> None:
+    desk = desk_with_large_images
     desk.start('rig', width=64, height=48, reliability='best_effort')
     desk.wait(lambda: desk.node.count_publishers('/global/image'), 'the robot')
     _, said = doctor()

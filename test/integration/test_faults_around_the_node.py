@@ -27,9 +27,8 @@ def test_a_slow_encoder_keeps_no_queue(desk: Desk) -> None:
     assert max(int(values['waiting']) for _, _, values in desk.statuses('encoder')) <= 7
 
 
-def test_the_node_sleeps_meanwhile(desk_over_udp: Desk) -> None:
+def test_the_node_sleeps_meanwhile(desk: Desk) -> None:
     """As on a laptop that is closed: what came meanwhile is lost in the queues of DDS, and what comes then is taken."""
-    desk = desk_over_udp
     node = desk.start(diagnostics__hold_s=0.0, **STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
@@ -41,8 +40,7 @@ def test_the_node_sleeps_meanwhile(desk_over_udp: Desk) -> None:
     robot.assert_recovers()
 
 
-def test_a_frozen_robot_thaws(desk_over_udp: Desk) -> None:
-    desk = desk_over_udp
+def test_a_frozen_robot_thaws(desk: Desk) -> None:
     node = desk.start(silence_s=1.0)
     desk.wait_for_outputs()
     rig = desk.start('rig', width=160, height=120, joint_rate_hz=500, wait_for_listeners_s=20.0)
@@ -60,9 +58,8 @@ def test_a_frozen_robot_thaws(desk_over_udp: Desk) -> None:
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
-def test_the_node_restarts_beside_a_running_robot(desk_over_udp: Desk, number: int) -> None:
+def test_the_node_restarts_beside_a_running_robot(desk: Desk, number: int) -> None:
     """Asked to end, or killed without a chance to say goodbye, and started again."""
-    desk = desk_over_udp
     node = desk.start(**STILL)
     robot = Robot(desk)
     desk.wait_until_heard()
@@ -79,9 +76,8 @@ def test_the_node_restarts_beside_a_running_robot(desk_over_udp: Desk, number: i
     assert int(values['anchors']) == int(values['sets']) + drops + int(values['waiting'])
 
 
-def test_the_robot_restarts_beside_a_running_node(desk_over_udp: Desk) -> None:
+def test_the_robot_restarts_beside_a_running_node(desk: Desk) -> None:
     """Its drivers are killed; as long as DDS believes them alive the new ones look like seconds, and the log says so."""
-    desk = desk_over_udp
     node = desk.start(silence_s=1.0)
     desk.wait_for_outputs()
     small = {'width': 64, 'height': 48, 'wait_for_listeners_s': 20.0}

@@ -104,13 +104,16 @@ NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA h
     ],
 )
 def test_live_equals_offline(
-    desk: Desk, tmp_path: Path, robot: type[Rig], in_step: bool, engine: str, cameras: tuple[str, ...]
+    request: pytest.FixtureRequest, tmp_path: Path, robot: type[Rig], in_step: bool, engine: str, cameras: tuple[str, ...]
 ) -> None:
+    is_large = not in_step  # one is the real thing: large images over shared memory, at the robot's pace
+    desk: Desk = request.getfixturevalue('desk_with_large_images' if is_large else 'desk')
+    size = {} if is_large else {'width': 160, 'height': 120}
     checkpoint = tmp_path / 'run_obs_encoder.pth'
     torch.manual_seed(11)
     torch.save(ImageJointEncoder(camera_count=len(cameras)).state_dict(), checkpoint)
     bag = tmp_path / 'robot'
-    write_rig_bag(bag, robot(seed=3, jitter_ms=3.0, cameras=cameras), 2.0)
+    write_rig_bag(bag, robot(seed=3, jitter_ms=3.0, cameras=cameras, **size), 2.0)
 
     matching = {'tolerance_ms': 20.0, 'max_wait_ms': 1000.0, 'engine': engine}
     settings = Settings.from_values({'checkpoint': str(checkpoint), 'cameras': cameras, **matching})

@@ -33,8 +33,8 @@ def add_commands(commands: Any) -> None:
             name,
             type=Path,
             metavar=name.upper(),
-            help="Parquet file of `encode`, or a bag with the node's topic fused_feature_stamped; where it has the topic sets, the "
-            'frames and joints of the sets are compared too',
+            help="Parquet file of `encode`, or a bag with the node's topic fused_feature_stamped; with its topic sets the "
+            'frames and joints are compared too',
         )
     compare.add_argument(
         '--topic',

@@ -276,7 +276,7 @@ def _over_time(
     every = (both_ns, alone_a_ns, alone_b_ns)
     begin_ns = min(int(stamps.min()) for stamps in every if stamps.size)
     end_ns = max(int(stamps.max()) for stamps in every if stamps.size)
-    parts = min(sum(stamps.size for stamps in every), _PARTS)
+    parts = max(min(sum(stamps.size for stamps in every) // 2, _PARTS), 1)  # each has a set, also where they jitter
     part_ns = (end_ns - begin_ns) / parts or 1.0
 
     def place(stamps_ns: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def render(comparison: Comparison, verdict: Verdict) -> str:
         _header(comparison),
         banner(verdict.severity, verdict.sentence),
         _totals(comparison),
-        section('What explains it', finding_list(verdict.findings)) if verdict.findings else '',
+        section('What was found', finding_list(verdict.findings)) if verdict.findings else '',
         _figures(comparison),
         _over_time(comparison),
         _dimensions(comparison),
@@ -54,7 +54,7 @@ def _header(comparison: Comparison) -> Html:
     return tag(
         'header',
         tag('p', 'Comparison of features', class_='kind'),
-        tag('h1', f'A {first}, B {second}'),
+        tag('h1', f'A: {first}, B: {second}'),
         tag('p', 'Sets are matched by equal stamps. A difference is that of B to A.', class_='lead'),
     )
 
@@ -73,24 +73,31 @@ def _totals(comparison: Comparison) -> Html:
 
 
 def _figures(comparison: Comparison) -> Html:
-    groups = [
-        ('all sets in both', comparison.figures),
-        ('those of the same frames and joints', comparison.figures_same_inputs),
-    ]
-    rows = [_figures_row(name, figures) for name, figures in groups if figures]
-    if not rows:
+    groups = {
+        'all sets in both': comparison.figures,
+        'those of the same frames and joints': comparison.figures_same_inputs,
+    }
+    found = {name: figures for name, figures in groups.items() if figures}
+    if not found:
         return Html('')
-    header = ['', 'sets', 'median', '99 %', 'largest', 'largest, relative', 'median cosine', 'smallest cosine']
+
+    def row(name: str, show: Callable[[Figures], str]) -> list[str]:
+        return [name, *(show(figures) for figures in found.values())]
+
+    rows = [
+        row('sets', lambda f: count(f.sets)),
+        row('difference, median', lambda f: number(f.median)),
+        row('difference, 99 %', lambda f: number(f.p99)),
+        row('difference, largest', lambda f: number(f.largest)),
+        row('difference, largest, relative', lambda f: number(f.relative)),
+        row('cosine, median', lambda f: cosine(f.cosine_median)),
+        row('cosine, smallest', lambda f: cosine(f.cosine_least)),
+    ]
     lead = (
         'Of each set the largest absolute difference of its values counts; median, 99 % and largest are over the sets. '
         'Relative is to the largest value of the set in A.'
     )
-    return section('Differences', table('Differences over the sets', header, rows, 'wide'), lead=lead)
-
-
-def _figures_row(name: str, figures: Figures) -> list[str]:
-    shown = [number(value) for value in (figures.median, figures.p99, figures.largest, figures.relative)]
-    return [name, count(figures.sets), *shown, cosine(figures.cosine_median), cosine(figures.cosine_least)]
+    return section('Differences', table('Differences over the sets', ['', *found], rows), lead=lead)
 
 
 def _over_time(comparison: Comparison) -> Html:
@@ -114,7 +121,10 @@ def _over_time(comparison: Comparison) -> Html:
         return Html('')
     ticks = charts.ticks(charts.time_ticks(over_time.part_s * len(over_time.largest)))
     axis = tag('div', tag('span'), ticks, tag('span'), class_='lane')
-    lead = f'In parts of {part}, from {_when(over_time.begin_ns)}. Each lane is as high as its largest value, on the right.'
+    lead = (
+        f'In parts of {part}, from {_when(over_time.begin_ns)}. A full bar is the largest part of its lane; on the right are '
+        'the largest difference and numbers of sets.'
+    )
     if comparison.worst_ns is not None and highest:
         at = charts.clock(round((comparison.worst_ns - over_time.begin_ns) / 1e9, 3))
         lead += f' The largest difference is at {at}, stamp {comparison.worst_ns} ns.'

@@ -38,7 +38,7 @@ class Limits:
 
 def judge(comparison: Comparison, limits: Limits) -> Verdict:
     """FAIL beyond a limit and for NaN; PASS within the limits or where all is equal; else NOTE, which judges nothing."""
-    findings = worst_first((*_beyond(comparison, limits), *_remarks(comparison)))
+    findings = worst_first((*_held_against(comparison, limits), *_reasons(comparison)))
     if findings and findings[0].severity is Severity.FAIL:
         severity = Severity.FAIL
     else:
@@ -76,7 +76,7 @@ def _sentence(comparison: Comparison) -> str:
     )
 
 
-def _beyond(comparison: Comparison, limits: Limits) -> Iterator[Finding]:
+def _held_against(comparison: Comparison, limits: Limits) -> Iterator[Finding]:
     figures = comparison.figures
     for side in (comparison.a, comparison.b):
         if side.not_finite:
@@ -98,20 +98,18 @@ def _beyond(comparison: Comparison, limits: Limits) -> Iterator[Finding]:
             'the smallest cosine is below --min-cosine',
             f'It is {cosine(figures.cosine_least)}, and {limits.min_cosine:g} is asked for.',
         )
-    if limits.same_sets and (alone := [side for side in (comparison.a, comparison.b) if side.alone]):
-        told = ', '.join(f'{_sets(side.alone)} only in {side.file}' for side in alone)
-        yield Finding(Severity.FAIL, 'the sets are not the same', f'{told}.')
-
-
-def _remarks(comparison: Comparison) -> Iterator[Finding]:
     for side in (comparison.a, comparison.b):
         if side.alone:
-            yield Finding(Severity.NOTE, f'{_sets(side.alone)} only in {side.file}', _where(side))
+            severity = Severity.FAIL if limits.same_sets else Severity.NOTE
+            yield Finding(severity, f'{_sets(side.alone)} only in {side.file}', _where(side))
+
+
+def _reasons(comparison: Comparison) -> Iterator[Finding]:
     if comparison.other_inputs:
         yield _other_inputs(comparison)
     if comparison.made_with:
         told = [f'{name} {_short(a)} and {_short(b)}' for name, a, b in comparison.made_with]
-        yield Finding(Severity.NOTE, 'the files were made with different things', f'{some(told, 12)}.')
+        yield Finding(Severity.NOTE, 'the files were not made with the same', f'{some(told, 12)}.')
     if comparison.equal == comparison.sets:
         return
     if not comparison.inputs_known:
@@ -146,7 +144,7 @@ def _other_inputs(comparison: Comparison) -> Finding:
     rest = f' Sets of the same inputs differ by {number(same.largest)} at most.' if same else ''
     return Finding(
         Severity.NOTE,
-        f'{_sets(comparison.other_inputs)} in both are made of other frames or joints, so their features differ',
+        f'{_sets(comparison.other_inputs)} in both are made of other frames or joints',
         f'{some([input_sentence(one) for one in comparison.inputs], 12)}.{rest}',
     )
 

@@ -84,12 +84,13 @@ def _compare(options: argparse.Namespace) -> int:
 def _lines(comparison: Comparison) -> list[str]:
     import numpy as np
 
+    from fused_encoder_ros.diagnosis.wording import count
     from fused_encoder_ros.offline.compare.verdict import cosine, number
 
     a, b, figures = comparison.a, comparison.b, comparison.figures
     lines = [
-        f'  sets        {comparison.sets} in both, {comparison.equal} of them equal bit for bit; {a.alone} only in A, '
-        f'{b.alone} only in B'
+        f'  sets        {count(comparison.sets)} in both, {count(comparison.equal)} of them equal bit for bit; '
+        f'{count(a.alone)} only in A, {count(b.alone)} only in B'
     ]
     if figures is None or not figures.largest:
         return lines

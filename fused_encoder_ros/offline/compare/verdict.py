@@ -57,13 +57,6 @@ def cosine(value: float) -> str:
     return f'1 − {1 - value:.2g}' if 0 < 1 - value < 1e-4 else f'{value:.6f}'
 
 
-def input_sentence(difference: InputDifference) -> str:
-    """One input that differs, in words."""
-    unit = 'rad or m' if difference.name == JOINT_POSITIONS else 'ms'
-    by = f'by up to {number(difference.largest)} {unit}' if difference.largest is not None else 'in number'
-    return f'{difference.name} in {_sets(difference.sets)} {by}'
-
-
 def _sentence(comparison: Comparison) -> str:
     figures = comparison.figures
     if comparison.equal == comparison.sets:
@@ -109,7 +102,7 @@ def _reasons(comparison: Comparison) -> Iterator[Finding]:
         yield _other_inputs(comparison)
     if comparison.made_with:
         told = [f'{name} {_short(a)} and {_short(b)}' for name, a, b in comparison.made_with]
-        yield Finding(Severity.NOTE, 'the files were not made with the same', f'{some(told, 12)}.')
+        yield Finding(Severity.NOTE, 'the files were made differently', f'{some(told, 12)}.')
     if comparison.equal == comparison.sets:
         return
     if not comparison.inputs_known:
@@ -122,7 +115,7 @@ def _reasons(comparison: Comparison) -> Iterator[Finding]:
     elif _say_all_the_same(comparison) and (same := comparison.figures_same_inputs) and same.largest:
         yield Finding(
             Severity.NOTE,
-            'sets of the same frames and joints differ, though both files were made with the same',
+            'sets of the same frames and joints differ, though both files were made in the same way',
             f'{_sets(same.sets)} differ by up to {number(same.largest)}. The kind of processor or GPU and the versions of the '
             'libraries are not in the files, and decide the last bits.',
         )
@@ -145,8 +138,14 @@ def _other_inputs(comparison: Comparison) -> Finding:
     return Finding(
         Severity.NOTE,
         f'{_sets(comparison.other_inputs)} in both are made of other frames or joints',
-        f'{some([input_sentence(one) for one in comparison.inputs], 12)}.{rest}',
+        f'They differ in {some([_input(one) for one in comparison.inputs], 12)}.{rest}',
     )
+
+
+def _input(difference: InputDifference) -> str:
+    unit = 'rad or m' if difference.name == JOINT_POSITIONS else 'ms'
+    by = f'by up to {number(difference.largest)} {unit}' if difference.largest is not None else 'in number'
+    return f'{difference.name} in {_sets(difference.sets)} {by}'
 
 
 def _sets(number: int) -> str:

@@ -73,7 +73,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.html:
         write_page(comparison, verdict, options.html)
     if options.json:
-        print(json.dumps({**verdict.to_dict(), **comparison.to_dict()}, indent=2, allow_nan=False))
+        print(json.dumps({**verdict.to_dict(), **comparison.to_dict()}, indent=2))
     else:
         print('\n'.join([str(verdict), *_lines(comparison)]))
         if options.html:

@@ -285,9 +285,7 @@ def test_rows_that_do_not_serve(desk: Path, changed: Callable[..., Path], capsys
     stamps = pq.read_table(desk)['stamp_ns'].to_pylist()
     features = list(features_of(desk))
     again = [stamps[0], *stamps[:-1]]
-    assert f'1 sets have the stamp of another one, the first {stamps[0]} ns' in refusal(
-        desk, changed({'stamp_ns': again}), capsys
-    )
+    assert f'several sets have one stamp, the first {stamps[0]} ns' in refusal(desk, changed({'stamp_ns': again}), capsys)
     assert 'holds no set at all' in refusal(desk, changed({}, rows=pa.array([], pa.int64())), capsys)
     for name, values in (('stamp_ns', [None, *stamps[1:]]), ('feature', [None, *features[1:]])):
         assert f'column {name} has rows without a value' in refusal(desk, changed({name: values}), capsys)

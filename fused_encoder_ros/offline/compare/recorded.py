@@ -86,8 +86,8 @@ def _in_order(recorded: RecordedFeatures) -> RecordedFeatures:
     again = np.flatnonzero(stamps_ns[1:] == stamps_ns[:-1])
     if again.size:
         raise FeaturesError(
-            f'{recorded.path}: {again.size} sets have the stamp of another one, the first {stamps_ns[again[0]]} ns, so what '
-            'belongs together cannot be said; a bag that was played in a loop while it was recorded does that: record one pass'
+            f'{recorded.path}: several sets have one stamp, the first {stamps_ns[again[0]]} ns, so it cannot be said which '
+            'belong together. A bag that is played in a loop gives such sets: record one pass of it'
         )
     inputs = {name: column[order] for name, column in recorded.inputs.items()}
     return RecordedFeatures(recorded.path, stamps_ns, recorded.values[order], inputs, recorded.told[order], recorded.made_with)

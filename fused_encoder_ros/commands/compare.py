@@ -15,6 +15,30 @@ if TYPE_CHECKING:
 
 _MOST_DIMENSIONS = 5
 
+_EPILOG = """\
+Exit code: 0 within the limits, or none given; 1 beyond a limit, or features that hold NaN or infinity;
+2 bad usage, or files that cannot be compared.
+
+--json prints one object:
+  verdict              pass, fail, or note where no limit is given and not all is equal
+  sentence             the verdict in words
+  findings             the worst first, each with severity (fail, note), title, evidence, fix
+  a, b                 each file: sets; alone, sets that the other one lacks, and how many of them lie outside
+                       the other one (alone_outside); not_finite, sets with NaN or infinity; made_with
+  sets, equal          sets in both; of them equal bit for bit
+  figures              over the sets in both whose features are finite: sets; median, p99 and largest of the
+                       largest difference of each; relative; cosine_median, cosine_least
+  figures_same_inputs  the same of those that are known to be made of the same frames and joints
+  worst_ns             stamp of the set with the largest difference
+  dimensions_largest, dimensions_mean
+                       by dimension: the largest difference, and the mean of B minus A
+  inputs_known         sets in both of which both files say what they are made of
+  other_inputs         of these, made of other frames or joints
+  inputs               which of them differ: name, sets, largest in ms, rad or m
+  made_with            what the files were made with differently: name, a, b
+  over_time            begin_ns, part_s, and for each part largest, a_alone, b_alone, other_inputs
+"""
+
 
 def add_commands(commands: Any) -> None:
     """Add it to the parser."""
@@ -22,11 +46,10 @@ def add_commands(commands: Any) -> None:
         'compare',
         help='say how far the features of two files are apart, and why',
         description='Compare the features of two files, set by set at equal stamps: of two checkpoints, engines or machines, '
-        "or of a robot's recording and the same bag encoded at the desk. Also named: sets that only one has, sets made of "
-        'other frames or joints, and what the files were made with differently. All features are held in memory, some 1.3 KB '
-        'a set of 256 values and file.',
-        epilog='Exit code: 0 within the limits, or none given; 1 beyond a limit, or features that hold NaN or infinity; 2 bad '
-        'usage, or files that cannot be compared.',
+        "or of a robot's recording and the same bag encoded at the desk. Also told: sets that only one has, sets made of other "
+        'frames or joints, and what the files were made with differently. Both are held in memory, 1.5 KB a set and file.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name in ('a', 'b'):
         compare.add_argument(

@@ -98,7 +98,7 @@ def _in_order(recorded: RecordedFeatures) -> RecordedFeatures:
 
 def _of_parquet(path: Path) -> RecordedFeatures:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # what it would buffer is the whole file
             return _columns(path, file)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().split('\n')[0]

@@ -100,7 +100,7 @@ def _of_parquet(path: Path) -> RecordedFeatures:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # what it would buffer is the whole file
             return _columns(path, file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # a damaged footer may say anything
         reason = str(error).strip().split('\n')[0]
         raise FeaturesError(
             f'{path} cannot be read as Parquet: {reason}; give a file that `fused-encoder encode` has written, or a bag'
@@ -129,6 +129,8 @@ def _columns(path: Path, file: pq.ParquetFile) -> RecordedFeatures:
             part = columns[name][at : at + batch.num_rows]
             part[:] = numbers.to_numpy(zero_copy_only=False).reshape(part.shape)
         at += batch.num_rows
+    if at != rows:
+        raise FeaturesError(f'{path} is damaged: it says {rows} rows and has {at}; encode its bag again')
     about = {key: value for key, value in (schema.metadata or {}).items() if key.startswith(_ABOUT)}
     return RecordedFeatures(
         path=path,

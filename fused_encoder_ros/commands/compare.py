@@ -46,8 +46,8 @@ def add_commands(commands: Any) -> None:
         'compare',
         help='say how far the features of two files are apart, and why',
         description='Compare the features of two files, set by set at equal stamps: of two checkpoints, engines or machines, '
-        "or of a robot's recording and the same bag encoded at the desk. Also told: sets that only one has or that are "
-        'made of other frames or joints, and what the files were made with differently. Both are held in memory, 1.5 KB a set.',
+        "or of a robot's recording and the same bag encoded at the desk. Also told: sets that only one has, sets of other "
+        'frames or joints, and what the files were made with differently. Both are held in memory, 1.5 KB a set.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

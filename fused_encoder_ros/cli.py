@@ -15,6 +15,7 @@ from fused_encoder_ros.commands import (
     bench,
     checkpoints,
     companions,
+    compare,
     demo,
     doctor,
     encode,
@@ -26,7 +27,7 @@ from fused_encoder_ros.commands import (
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
-_COMMANDS = (doctor, encode, export, run_report, sync_report, checkpoints, companions, bench, rig, demo)
+_COMMANDS = (doctor, encode, export, compare, run_report, sync_report, checkpoints, companions, bench, rig, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,5 +31,9 @@ class BagError(FusedEncoderError):
     """A bag cannot be read, or lacks what the encoder needs."""
 
 
+class FeaturesError(FusedEncoderError):
+    """A file holds no features that can be read, or two that cannot be compared."""
+
+
 class OutputError(FusedEncoderError):
     """A result cannot be written where it was asked for."""

@@ -55,14 +55,15 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record], str]) -> int:
     """Do the job, and say what became of it; the exit code."""
-    from fused_encoder_ros.fleet.report import check_replaceable, report_run
+    from fused_encoder_ros.fleet.report import KIND, report_run
     from fused_encoder_ros.fleet.run import run_job
     from fused_encoder_ros.fleet.storage import find_bags
+    from fused_encoder_ros.offline.report.layout import check_replaceable
 
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f'--workers: {options.workers} is too small; use at least 1')
     if options.html:
-        check_replaceable(options.html)
+        check_replaceable(options.html, KIND)
     bags = find_bags(options.bags)
     workers = _workers(options, job, bags)
     start_s = time.monotonic()

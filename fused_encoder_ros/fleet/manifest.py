@@ -14,6 +14,7 @@ from typing import Any
 from fused_encoder_ros import __version__
 from fused_encoder_ros.errors import ConfigError, OutputError
 from fused_encoder_ros.fleet.storage import BagRef, fetch, file_system, is_remote, store, written
+from fused_encoder_ros.offline.provenance import difference
 
 MANIFEST = 'manifest.jsonl'
 
@@ -218,13 +219,3 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def difference(old: Any, new: Any, at: str = '') -> str:
-    """Where two values of JSON differ, in a line."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted({*old, *new})
-        return ', '.join(
-            filter(None, (difference(old.get(name), new.get(name), f'{at}.{name}' * bool(at) or name) for name in names))
-        )
-    return '' if old == new else f'{at} {json.dumps(old)}, now {json.dumps(new)}'

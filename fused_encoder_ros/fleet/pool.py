@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from fused_encoder_ros.errors import ConfigError, EngineError, FusedEncoderError
 from fused_encoder_ros.fleet.events import Begun, Done, Failed, Lost, Progress, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Worker, reason_of
-from fused_encoder_ros.fleet.manifest import difference
 from fused_encoder_ros.fleet.storage import BagRef
+from fused_encoder_ros.offline.provenance import difference
 
 Message = Ready | Progress | Done | Failed | Exception
 """What a worker tells. After an exception it is of no more use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal
@@ -36,6 +36,58 @@ def typestore() -> Typestore:
     return get_typestore(Stores.ROS2_HUMBLE)
 
 
+def open_bag(path: Path) -> AnyReader:
+    """A reader of a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file; close it.
+
+    Raises:
+        BagError: naming the bag and the fix, when it cannot be read.
+    """
+    if not path.exists():
+        raise BagError(f'bag {path} does not exist')
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
+    try:
+        reader = AnyReader([path], default_typestore=typestore())
+        reader.open()
+    except Exception as error:
+        # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
+        raise BagError(
+            f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
+            '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
+        ) from error
+    for connection in reader.connections:
+        # The library takes what metadata.yaml says, whatever it is.
+        kinds = (connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)
+        if not all(isinstance(value, kind) for value, kind in kinds):
+            reader.close()
+            raise BagError(
+                f'bag {path}: its metadata.yaml is damaged at topic {connection.topic!r}; write it anew with '
+                f'`ros2 bag reindex {path}`, or give its .mcap or .db3 file'
+            )
+    return reader
+
+
+def messages_of(path: Path, connections: Collection[int]) -> Iterator[tuple[Connection, Any, int]]:
+    """Yield (connection, message, time of recording in nanoseconds) of the connections with these ids.
+
+    Raises:
+        BagError: when the bag ends in the middle, or a message is not of the type that it is recorded as.
+    """
+    if not connections:
+        return  # the library takes no connections for all of them
+    try:
+        # A reader of its own: SQLite's belongs to the thread that opened it, and this may be another.
+        with AnyReader([path], default_typestore=typestore()) as reader:
+            wanted = [connection for connection in reader.connections if connection.id in connections]
+            for connection, recorded_ns, raw in reader.messages(wanted):
+                yield connection, reader.deserialize(raw, connection.msgtype), recorded_ns
+    except Exception as error:
+        raise BagError(
+            f'bag {path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '
+            '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
+        ) from error
+
+
 class Bag:
     """The messages of the encoder's sources in a bag, in the order they were recorded.
 
@@ -55,28 +107,7 @@ class Bag:
 
     def __init__(self, path: Path, topics: Mapping[str, tuple[str, ...]], require_all: bool = True) -> None:
         self.path = path
-        if not path.exists():
-            raise BagError(f'bag {path} does not exist')
-        if path.is_dir() and not (path / 'metadata.yaml').is_file():
-            raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
-        try:
-            self._reader = AnyReader([path], default_typestore=typestore())
-            self._reader.open()
-        except Exception as error:
-            # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
-            raise BagError(
-                f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
-                '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
-            ) from error
-        for connection in self._reader.connections:
-            # The library takes what metadata.yaml says, whatever it is.
-            kinds = (connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)
-            if not all(isinstance(value, kind) for value, kind in kinds):
-                self._reader.close()
-                raise BagError(
-                    f'bag {path}: its metadata.yaml is damaged at topic {connection.topic!r}; write it anew with '
-                    f'`ros2 bag reindex {path}`, or give its .mcap or .db3 file'
-                )
+        self._reader = open_bag(path)
         self._connections: list[tuple[Connection, str]] = []
         self.kinds: dict[str, str] = {}
         self.lacks: dict[str, str] = {}
@@ -128,22 +159,11 @@ class Bag:
             BagError: when the bag ends in the middle, or a message is not of the type that it is recorded as.
         """
         sources = {connection.id: source for connection, source in self._connections}
-        if not sources:
-            return  # the library takes no topics for all topics
-        try:
-            # A reader of its own: SQLite's belongs to the thread that opened it, and this may be another.
-            with AnyReader([self.path], default_typestore=typestore()) as reader:
-                connections = [connection for connection in reader.connections if connection.id in sources]
-                for connection, recorded_ns, raw in reader.messages(connections):
-                    source = sources[connection.id]
-                    first_ns, _ = self.recorded_ns.setdefault(source, (recorded_ns, recorded_ns))
-                    self.recorded_ns[source] = first_ns, recorded_ns
-                    yield source, reader.deserialize(raw, connection.msgtype), recorded_ns
-        except Exception as error:
-            raise BagError(
-                f'bag {self.path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '
-                '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
-            ) from error
+        for connection, message, recorded_ns in messages_of(self.path, sources):
+            source = sources[connection.id]
+            first_ns, _ = self.recorded_ns.setdefault(source, (recorded_ns, recorded_ns))
+            self.recorded_ns[source] = first_ns, recorded_ns
+            yield source, message, recorded_ns
 
     def _find(self, source: str, topic: str) -> list[Connection] | str:
         """The connections of a topic, of which a ROS 1 bag has one for each publisher; or why there are none."""

@@ -7,6 +7,7 @@ delays messages, too. The loss is in the bag, since nobody can know what best-ef
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -19,12 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from live import Desk
+from rclpy.serialization import serialize_message
 from robot import JOINTS as JOINT_TOPICS
 from robot import assert_accounted_for
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from std_msgs.msg import String
 
 from fused_encoder_ros.model import ImageJointEncoder, Model, load_model
-from fused_encoder_ros.offline.bag import Bag
+from fused_encoder_ros.offline.bag import Bag, typestore
+from fused_encoder_ros.offline.compare import compare, read_recorded
 from fused_encoder_ros.offline.encode import encode_bag
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation
@@ -82,6 +87,20 @@ def play(desk: Desk, bag: Path, settings: Settings, in_step: bool) -> None:
             outcomes = pipeline.push(sources[connection.topic], reader.deserialize(raw, connection.msgtype))
             if in_step and (made := [outcome.stamp_ns for outcome in outcomes if isinstance(outcome, Observation)]):
                 desk.wait(lambda: made[-1] in desk.sets(), 'a set')
+
+
+def record(desk: Desk, path: Path) -> Path:
+    """What the desk heard as `ros2 bag record` keeps it: the node's bytes."""
+    heard = {
+        '/robot/fused_feature_stamped': ('sensor_msgs/msg/Image', desk.stamped),
+        '/robot/sets': ('std_msgs/msg/String', [String(data=json.dumps(report)) for report in desk.reports]),
+    }
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, (kind, messages) in heard.items():
+            connection = writer.add_connection(topic, kind, typestore=typestore())
+            for number, message in enumerate(messages):
+                writer.write(connection, number, serialize_message(message))
+    return path
 
 
 THREE = ('left_wrist', 'right_wrist', 'global')
@@ -150,3 +169,7 @@ def test_live_equals_offline(
     assert {message.header.frame_id for message in desk.stamped} == {model.hash}
     assert [np.array(m.data, np.float32).tobytes() for m in desk.plain] == [bytes(m.data) for m in desk.stamped]
     assert node.stop() == 0
+
+    comparison = compare(read_recorded(record(desk, tmp_path / 'recorded')), read_recorded(bag.with_suffix('.parquet')))
+    assert comparison.equal == comparison.sets == comparison.inputs_known == comparison.a.sets == len(sets)
+    assert not comparison.other_inputs and not comparison.made_with and comparison.b.alone == len(superseded)

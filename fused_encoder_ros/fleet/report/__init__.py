@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.fleet.manifest import DONE, Record, read_manifest
 from fused_encoder_ros.fleet.report.overview import Overview
 from fused_encoder_ros.fleet.report.page import KIND, render
 from fused_encoder_ros.fleet.storage import content_of
 from fused_encoder_ros.offline.files import completed
 from fused_encoder_ros.offline.preview import preview_name
-from fused_encoder_ros.offline.report.layout import generator
+from fused_encoder_ros.offline.report.layout import check_replaceable
 
-__all__ = ['Overview', 'check_replaceable', 'report_run']
+__all__ = ['KIND', 'Overview', 'report_run']
 
 
 def report_run(folder: str, out: Path) -> Overview:
@@ -25,7 +24,7 @@ def report_run(folder: str, out: Path) -> Overview:
         ConfigError: when the folder's manifest is of another version of the package.
         OutputError: when the folder has no manifest, or the page cannot be written.
     """
-    check_replaceable(out)
+    check_replaceable(out, KIND)
     overview = Overview(folder, *read_manifest(folder))
     done = {record.bag.name: record for record in overview.of(DONE)}
     previews = {name: content_of(folder, _preview_of(done[name])) for name in overview.shown}
@@ -37,11 +36,3 @@ def report_run(folder: str, out: Path) -> Overview:
 def _preview_of(record: Record) -> str:
     """A worker leaves it beside the bag's results."""
     return preview_name(str(PurePosixPath(record.outputs[0]).with_name(PurePosixPath(record.bag.name).name)))
-
-
-def check_replaceable(out: Path) -> None:
-    """Raises OutputError when something else than a run report stands where one shall be written."""
-    if not out.exists():
-        return
-    if not out.is_file() or generator(KIND).encode() not in out.read_bytes()[:1000]:
-        raise OutputError(f'{out} exists and is no run report, so it is not replaced; choose another place')

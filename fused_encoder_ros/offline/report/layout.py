@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
-from fused_encoder_ros.diagnosis.rules.findings import Severity
+from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
+from fused_encoder_ros.diagnosis.wording import capital
+from fused_encoder_ros.errors import OutputError
 from fused_encoder_ros.offline.report.html import Html, breakable, join, tag
 
 NOTHING = '–'
@@ -56,6 +59,11 @@ def banner(severity: Severity, sentence: str) -> Html:
     return tag('div', sign, told, class_=f'verdict {severity.name.lower()}')
 
 
+def finding_list(findings: Iterable[Finding], names: Collection[str] = ()) -> Html:
+    """Findings with what shows and what mends them. A title that begins with one of `names` keeps its small letter."""
+    return tag('ol', *(_finding(finding, names) for finding in findings), class_='findings')
+
+
 def tiles(figures: Iterable[tuple[str, str]]) -> Html:
     """Figures in large: value and label."""
     return tag('dl', *(tag('div', tag('dt', label), tag('dd', value)) for value, label in figures), class_='tiles')
@@ -78,6 +86,22 @@ def table(caption: str, header: Sequence[object], rows: Iterable[Sequence[object
 def data_uri(kind: str, content: bytes) -> str:
     """A file as an address that holds it."""
     return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def check_replaceable(out: Path, kind: str) -> None:
+    """Raises OutputError when something else than a page of that kind stands where one shall be written."""
+    if not out.exists():
+        return
+    if not out.is_file() or generator(kind).encode() not in out.read_bytes()[:1000]:
+        raise OutputError(f'{out} exists and is no {kind}, so it is not replaced; choose another place')
+
+
+def _finding(finding: Finding, names: Collection[str]) -> Html:
+    state = finding.severity.name.lower()
+    mark = tag('span', WORDS[finding.severity], class_='mark')
+    options = [tag('code', option) for option in finding.options]
+    told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
+    return tag('li', mark, tag('div', tag('h3', capital(finding.title, names)), told, *options), class_=state)
 
 
 def _hash(script: str) -> str:

@@ -15,12 +15,22 @@ from fused_encoder_ros.diagnosis.facts.facts import Facts, JointGroup
 from fused_encoder_ros.diagnosis.facts.matching import Cell
 from fused_encoder_ros.diagnosis.facts.recording import SET, Sample
 from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream
-from fused_encoder_ros.diagnosis.rules.findings import Finding, Verdict
-from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
+from fused_encoder_ros.diagnosis.rules.findings import Verdict
+from fused_encoder_ros.diagnosis.wording import count, per_cent, some, span
 from fused_encoder_ros.offline.preview import LARGEST, shown
 from fused_encoder_ros.offline.report import charts
 from fused_encoder_ros.offline.report.html import Html, join, picture, tag
-from fused_encoder_ros.offline.report.layout import NOTHING, WORDS, banner, data_uri, document, section, table, tiles
+from fused_encoder_ros.offline.report.layout import (
+    NOTHING,
+    WORDS,
+    banner,
+    data_uri,
+    document,
+    finding_list,
+    section,
+    table,
+    tiles,
+)
 from fused_encoder_ros.pipeline.data import JOINTS
 
 
@@ -67,17 +77,8 @@ def _verdict(facts: Facts, verdict: Verdict) -> Html:
 
 
 def _findings(facts: Facts, verdict: Verdict) -> Html:
-    if not verdict.findings:
-        return section('What to do', tag('p', 'Nothing: every check passed.'))
-    return section('What to do', tag('ol', *(_finding(finding, facts) for finding in verdict.findings), class_='findings'))
-
-
-def _finding(finding: Finding, facts: Facts) -> Html:
-    state = finding.severity.name.lower()
-    mark = tag('span', WORDS[finding.severity], class_='mark')
-    options = [tag('code', option) for option in finding.options]
-    told = tag('p', ' '.join(filter(None, (finding.evidence, finding.fix))))
-    return tag('li', mark, tag('div', tag('h3', capital(finding.title, facts.streams)), told, *options), class_=state)
+    told = finding_list(verdict.findings, facts.streams) if verdict.findings else tag('p', 'Nothing: every check passed.')
+    return section('What to do', told)
 
 
 def _timeline(facts: Facts) -> Html:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import hypothesis
-import pytest
 
 from fused_encoder_ros.settings.dds import PROFILE_VARIABLES, on_this_host_alone
 
@@ -25,27 +21,3 @@ os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # threads that wait must not spin whi
 os.environ.setdefault('ROS_LOG_DIR', str(ROOT / 'build' / 'ros_log'))
 
 hypothesis.settings.register_profile('thorough', max_examples=20_000)
-
-
-@pytest.fixture(autouse=True)
-def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The machine, shared with the tests of other workers; a test marked `alone` has it for itself.
-
-    Whoever waits for the machine holds the door, so that the one that wants to be alone is not passed by for ever.
-    """
-    if _WORKER is None:
-        yield
-        return
-    folder = tmp_path_factory.getbasetemp().parent
-    with ExitStack() as held:
-        with _lock(folder / 'door', fcntl.LOCK_EX):
-            is_alone = request.node.get_closest_marker('alone')
-            held.enter_context(_lock(folder / 'machine', fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH))
-        yield
-
-
-@contextmanager
-def _lock(path: Path, how: int) -> Iterator[None]:
-    with path.open('w') as file:
-        fcntl.flock(file, how)
-        yield

@@ -15,7 +15,7 @@ LEROBOT := lerobot==0.4.4 accelerate==1.15.0
 COLCON := build/colcon
 
 # Tests run side by side, since most of them wait for a robot most of the time.
-SIDE_BY_SIDE := -n 3 --dist loadgroup
+SIDE_BY_SIDE := -n 3 --dist loadscope
 
 # What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
 PYTHONS := 3.10 3.11 3.12

@@ -23,9 +23,6 @@ from fused_encoder_ros.fleet.manifest import read_manifest
 from fused_encoder_ros.offline.rig_bag import write_rig_bag
 from fused_encoder_ros.synthetic import Rig
 
-# One cluster for all of them, also where tests run side by side.
-pytestmark = pytest.mark.xdist_group('ray')
-
 Start = Callable[..., 'subprocess.Popen[str]']
 
 

@@ -30,6 +30,7 @@ _HERE = 'local'
 _LOOK_S = 0.5
 _END_S = 2.0
 _REACH_S = 5.0
+_TRIES = 3
 _LONGEST_TEMPORARY = 30
 """Characters: Ray's sockets lie 65 deeper, and a socket's path may have 107."""
 
@@ -310,9 +311,7 @@ def _connected(address: str) -> Iterator[Any]:
             usual |= stack.enter_context(_here())
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # of what it then raises
-                ray.init(address, **usual)
+            _init(ray, address, usual)
         except Exception as error:  # RuntimeError, ConnectionError, and what gRPC raises
             raise ConfigError(
                 f'no Ray cluster can be used at {address}: {_line(error)}. Is it Ray that listens there, of the version '
@@ -322,6 +321,19 @@ def _connected(address: str) -> Iterator[Any]:
             signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place
         stack.callback(ray.shutdown)
         yield ray
+
+
+def _init(ray: Any, address: str, usual: Mapping[str, Any]) -> None:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # of what it then raises
+                ray.init(address, **usual)
+            return
+        except ConnectionAbortedError:
+            # The head starts a process for each client, which on a busy machine may be gone before it is up.
+            if not tries_left:
+                raise
 
 
 @contextmanager

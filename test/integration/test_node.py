@@ -277,7 +277,7 @@ def test_compressed_cameras(desk: Desk) -> None:
 
 
 def test_joints_of_another_machine_on_the_topic_are_no_fault(desk: Desk) -> None:
-    ready(desk)
+    ready(desk, silence_s=600.0)
     for start_ms in range(0, 500, 50):
         wheels = JointState(header=header(start_ms), name=['wheel_left', 'wheel_right'], position=[1.0, 2.0])
         desk.publishers['/joint_states'].publish(wheels)

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fused_encoder_ros.errors import BagError, ConfigError, OutputError
+from fused_encoder_ros.offline.files import BAG_SUFFIXES
 
-_SUFFIXES = ('.bag', '.db3', '.mcap')
 _METADATA = 'metadata.yaml'
 
 
@@ -72,7 +72,7 @@ def _local_bags(argument: str) -> list[BagRef]:
         return bags
     bags = _bags_at(path)
     if not bags:
-        raise ConfigError(f'folder {argument} holds no bag: none of {", ".join(_SUFFIXES)}, and no rosbag2 folder')
+        raise ConfigError(f'folder {argument} holds no bag: none of {", ".join(BAG_SUFFIXES)}, and no rosbag2 folder')
     return bags
 
 
@@ -87,7 +87,7 @@ def _bags_at(path: Path) -> list[BagRef]:
 
 
 def _is_bag_file(name: str) -> bool:
-    return name.endswith(_SUFFIXES)
+    return name.endswith(BAG_SUFFIXES)
 
 
 def _local(path: Path, below: Path) -> BagRef:
@@ -118,7 +118,7 @@ def _remote_bags(address: str) -> list[BagRef]:
         elif _is_bag_file(info.base_name):
             bags[at] = [info]
     if not bags:
-        raise ConfigError(f'{address} holds no bag: none of {", ".join(_SUFFIXES)}, and no rosbag2 folder')
+        raise ConfigError(f'{address} holds no bag: none of {", ".join(BAG_SUFFIXES)}, and no rosbag2 folder')
     scheme, _, _ = address.partition('://')
     _, _, query = address.partition('?')
     below = base.parent if base in bags else base

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from fused_encoder_ros.errors import OutputError
 
+BAG_SUFFIXES = ('.bag', '.db3', '.mcap')
+"""Of files that are bags; other bags are folders."""
+
 _ASIDE = 'replaced'
 _PARTIAL = '.partial-'
 _ABANDONED_S = 86_400.0

@@ -8,13 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from fused_encoder_ros.offline.rig_bag import write_rig_bag
+from fused_encoder_ros.synthetic import Rig
 
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, '-m', 'fused_encoder_ros.cli', *map(str, arguments)]
+
+
+def rig_bags(folder: Path, names: Sequence[str], seconds: float) -> Path:
+    """Small bags of these names, each of another seed; gives their folder."""
+    for seed, name in enumerate(names):
+        write_rig_bag(folder / name, Rig(width=64, height=48, seed=seed), seconds)
+    return folder
 
 
 def results(folder: Path) -> list[str]:

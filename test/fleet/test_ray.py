@@ -16,12 +16,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from processes import ancestors, command, kill_writers, results, until, wait_until_gone, working_in
+from processes import ancestors, command, kill_writers, results, rig_bags, until, wait_until_gone, working_in
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.fleet.manifest import read_manifest
-from fused_encoder_ros.offline.rig_bag import write_rig_bag
-from fused_encoder_ros.synthetic import Rig
 
 Start = Callable[..., 'subprocess.Popen[str]']
 
@@ -84,19 +82,13 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope='module')
 def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('recordings')
-    for seed, name in enumerate(('one', 'two', 'three')):
-        write_rig_bag(folder / name, Rig(width=64, height=48, seed=seed), 0.5)
-    return folder
+    return rig_bags(tmp_path_factory.mktemp('recordings'), ('one', 'two', 'three'), 0.5)
 
 
 @pytest.fixture(scope='module')
 def long_bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three bags whose export takes seconds."""
-    folder = tmp_path_factory.mktemp('long')
-    for seed, name in enumerate(('a', 'b', 'c')):
-        write_rig_bag(folder / name, Rig(width=64, height=48, seed=seed), 40.0)
-    return folder
+    return rig_bags(tmp_path_factory.mktemp('long'), ('a', 'b', 'c'), 40.0)
 
 
 def test_the_features_are_those_of_this_machine(

@@ -17,11 +17,11 @@ from rosbags.interfaces import Connection
 
 from fused_encoder_ros.errors import FeaturesError
 from fused_encoder_ros.offline.bag import messages_of, open_bag
-from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.offline.files import BAG_SUFFIXES
+from fused_encoder_ros.pipeline.data import JOINTS, stamp_to_ns
 from fused_encoder_ros.pipeline.outputs import SETS_TOPIC, STAMPED_TOPIC, TYPES
 from fused_encoder_ros.settings import absolute
 
-_BAGS = ('.bag', '.db3', '.mcap')
 _ROWS = 4096
 
 _ABOUT = b'fused_encoder.'
@@ -71,7 +71,7 @@ def read_recorded(path: Path, topic: str = '') -> RecordedFeatures:
         raise FeaturesError(f'{path} does not exist')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         raise FeaturesError(f'{path} is a folder and no rosbag2 bag; give a Parquet file or a bag')
-    is_bag = path.is_dir() or path.suffix in _BAGS
+    is_bag = path.is_dir() or path.suffix in BAG_SUFFIXES
     return _in_order(_of_bag(path, topic) if is_bag else _of_parquet(path))
 
 
@@ -177,7 +177,7 @@ def _of_bag(path: Path, topic: str) -> RecordedFeatures:
         if wanted[connection.id] == sets_topic:
             sets.update(_inputs_of_set(message.data))
             continue
-        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        stamp_ns = stamp_to_ns(message.header.stamp)
         _check_message(path, topic, message, stamp_ns, len(values) // max(len(stamps_ns), 1))
         stamps_ns.append(stamp_ns)
         values += message.data.tobytes()

@@ -1,0 +1,1 @@
+"""What the data show, held against the training data and against the robot's motion."""

@@ -1,0 +1,324 @@
+"""What is wrong with what the observations of a stream show, by the profile of the training data."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fused_encoder_ros.content.hypotheses import Hypothesis, finer_moves
+from fused_encoder_ros.content.likeness import Points
+from fused_encoder_ros.content.looks import LOOKS_PER_S, Look, Looker
+from fused_encoder_ros.content.profile import Profile
+from fused_encoder_ros.content.reference import CameraReference, Likeness, Reference
+from fused_encoder_ros.pipeline.data import JOINTS, Observation
+
+WINDOW = 15
+"""Looks that are judged together: three seconds."""
+
+_STRIDE = int(LOOKS_PER_S)
+_CONFIRMED = 2
+"""A fault is told when it was seen in so many judgements in a row, one a second."""
+
+_GONE = 3
+"""And is over when it was not seen in so many."""
+
+_WEAK = 2.0
+"""What is asked of the evidence, in gains and distances, where the profile is of too few bags."""
+
+_SUSPICIOUS = 0.1
+"""Below this distance data are as in training, and no fault is looked for."""
+
+_BRIGHTNESS, _CONTRAST, _SHARPNESS, _MOTION = range(4)
+
+
+@dataclass(frozen=True)
+class ContentFault:
+    """One thing that is wrong with what the data show.
+
+    Attributes:
+        source: the camera, or `JOINTS`.
+        fault: its name: `exchanged`, `red_and_blue_exchanged`, `degrees`, `covered`, `unlike`, and so on.
+        title: what is so, in a clause.
+        evidence: the figures that show it.
+        fix: what to do, in sentences.
+        other: for `exchanged`, the camera whose pictures these are.
+        since_ns: stamp of the observation since which it is so.
+    """
+
+    source: str
+    fault: str
+    title: str
+    evidence: str
+    fix: str
+    other: str = ''
+    since_ns: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from other faults."""
+        return self.source, self.fault, self.other or self.title
+
+    def __str__(self) -> str:
+        return f'{self.title} ({self.evidence}). {self.fix}'
+
+
+@dataclass
+class _Track:
+    """One fault through successive judgements."""
+
+    fault: ContentFault
+    since_ns: int
+    seen: int = 0
+    missed: int = 0
+
+
+@dataclass
+class Episode:
+    """A fault as it showed in a stream: when it was first and last told (stamps), and its latest wording."""
+
+    fault: ContentFault
+    first_ns: int
+    last_ns: int
+
+
+class Watcher:
+    """Watches what observations show. Its findings depend on the observations alone, so bag and live agree.
+
+    Attributes:
+        faults: what is wrong now.
+        episodes: everything that was ever told, by key.
+        distances: how far each camera, and the joints, are from the training data; 1 is as far as the training data go.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._looker = Looker(reference.profile.fed['cameras'])
+        self._window: deque[Look] = deque(maxlen=WINDOW)
+        self._looks = 0
+        self._tracks: dict[tuple[str, str, str], _Track] = {}
+        self.faults: tuple[ContentFault, ...] = ()
+        self.episodes: dict[tuple[str, str, str], Episode] = {}
+        self.distances: dict[str, float] = {}
+
+    def see(self, observation: Observation) -> tuple[ContentFault, ...]:
+        """Take the next observation; what is wrong now."""
+        look = self._looker.look(observation)
+        if look is None:
+            return self.faults
+        if self._window and look.stamp_ns <= self._window[-1].stamp_ns:
+            self._window.clear()
+        self._window.append(look)
+        self._looks += 1
+        if len(self._window) == WINDOW and self._looks % _STRIDE == 0:
+            self._judge()
+        return self.faults
+
+    def _judge(self) -> None:
+        begin_ns, now_ns = self._window[0].stamp_ns, self._window[-1].stamp_ns
+        seen = {fault.key: fault for fault in judge(list(self._window), self._reference, self.distances)}
+        for key, fault in seen.items():
+            track = self._tracks.setdefault(key, _Track(fault, begin_ns))
+            track.fault, track.seen, track.missed = fault, track.seen + 1, 0
+        for key, track in list(self._tracks.items()):
+            if key not in seen:
+                track.missed += 1
+                if track.missed >= (_GONE if track.seen >= _CONFIRMED else 1):
+                    del self._tracks[key]
+        told = [track for track in self._tracks.values() if track.seen >= _CONFIRMED]
+        self.faults = tuple(replace(track.fault, since_ns=track.since_ns) for track in told)
+        for fault in self.faults:
+            episode = self.episodes.setdefault(fault.key, Episode(fault, now_ns, now_ns))
+            episode.fault, episode.last_ns = fault, now_ns
+
+
+def judge(window: list[Look], reference: Reference, distances: dict[str, float] | None = None) -> list[ContentFault]:
+    """What is wrong with looks that follow each other.
+
+    Args:
+        window: the looks.
+        reference: what the training data were like.
+        distances: is given how far each camera, and the joints, are; see `Watcher.distances`.
+    """
+    speeds = np.array([look.speeds for look in window])
+    speed = float(np.median(np.sqrt((speeds**2).sum(axis=1))))
+    # Where the robot hardly moves, a picture that does not change says nothing.
+    speed = min(speed, reference.fastest) if speed > reference.moving else 0.0
+    faults = []
+    grids = np.array([look.grids for look in window], np.float64)
+    for number, (name, camera) in enumerate(reference.cameras.items()):
+        measures = np.array([look.measures[number] for look in window], np.float64)
+        distance = camera.likeness.distance(grids[:, number])
+        if distances is not None:
+            distances[name] = max(distance, 0.0) / camera.likeness.furthest
+        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(
+            name, reference, grids[:, number], distance
+        )
+        if fault is not None:
+            faults.append(fault)
+    faults += _of_joints(np.array([look.joints for look in window]), speeds, reference, distances)
+    return faults
+
+
+def _of_measures(name: str, camera: CameraReference, measures: Points, speed: float, is_weak: bool) -> ContentFault | None:
+    """Faults that one figure of the pictures shows."""
+    now, lowest, highest = np.median(measures, axis=0), camera.lowest, camera.highest
+    strict = 1 / _WEAK if is_weak else 1.0
+
+    def told(of: int) -> str:
+        figure = ('brightness', 'contrast', 'sharpness', 'change between pictures')[of]
+        digits = 2 if of == _SHARPNESS else 1
+        return f'{figure} {now[of]:.{digits}f}; {lowest[of]:.{digits}f} to {highest[of]:.{digits}f} in training'
+
+    brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.6 * (255 - highest[_BRIGHTNESS]))
+    if now[_CONTRAST] < 0.3 * strict * lowest[_CONTRAST]:
+        fix = 'Take the cap or whatever covers the lens away, and see that there is light.'
+        return ContentFault(name, 'covered', f'{name} shows next to nothing: it is covered or dark', told(_CONTRAST), fix)
+    if now[_BRIGHTNESS] < 0.5 * strict * lowest[_BRIGHTNESS]:
+        fix = 'Set exposure and light as in training.'
+        return ContentFault(name, 'too_dark', f'{name} is much darker than in training', told(_BRIGHTNESS), fix)
+    if now[_BRIGHTNESS] > brightest + (255 - brightest) * (1 - strict):
+        fix = 'Set exposure and light as in training.'
+        return ContentFault(name, 'too_bright', f'{name} is much brighter than in training', told(_BRIGHTNESS), fix)
+    if measures[:, _MOTION].max() < 0.2 * camera.restless * speed:
+        fix = 'Start its driver again; look at its cable.'
+        return ContentFault(name, 'frozen', f'{name} stands still although the robot moves', told(_MOTION), fix)
+    if now[_SHARPNESS] < 0.6 * strict * lowest[_SHARPNESS]:
+        fix = 'Clean the lens and set its focus.'
+        return ContentFault(name, 'blurred', f'{name} is blurred', told(_SHARPNESS), fix)
+    return None
+
+
+def _of_pictures(name: str, reference: Reference, grids: Points, distance: float) -> ContentFault | None:
+    """Faults that the layout of the pictures shows."""
+    camera = reference.cameras[name]
+    if distance < _SUSPICIOUS:
+        return None
+    strict = _WEAK if reference.is_weak else 1.0
+    best, fault = 0.0, None
+    for other, least in camera.gains_as.items():
+        theirs = reference.cameras[other].likeness
+        gain = camera.likeness.improbability(grids) - theirs.improbability(grids)
+        if least is not None and gain > max(strict * least, best) and theirs.distance(grids) < theirs.near:
+            best = gain
+            fix = f'Exchange topics.{name} and topics.{other}, or give topics.{name} the topic of its own camera.'
+            title = f'{name} shows what {other} showed in training'
+            fault = ContentFault(name, 'exchanged', title, _fits(gain, len(grids)), fix, other)
+    found = _best(camera.likeness, grids, distance, strict)
+    if found is not None and found[1] > best:
+        hypothesis, gain = found
+        title = f'{name} {hypothesis.what}'
+        fault = ContentFault(name, hypothesis.fault, title, _fits(gain, len(grids)), hypothesis.fix)
+    if fault is None and distance > strict * _unlike(camera.likeness):
+        evidence = (
+            f'{distance / camera.likeness.furthest:.1f} times as far off as training pictures go, {_where(camera, grids)}'
+        )
+        fix = 'Look at the picture: something new in view, dirt on the lens, or another place?'
+        fault = ContentFault(name, 'unlike', f'{name} shows what it never showed in training', evidence, fix)
+    return fault
+
+
+def _best(
+    likeness: Likeness,
+    values: Points,
+    distance: float,
+    strict: float,
+    explained: Collection[str] = (),
+) -> tuple[Hypothesis, float] | None:
+    """The fault that brings values nearest to the training data once it is undone, and by how much; None for none."""
+    beyond, found = 0.0, None
+    for telling in likeness.tellings:
+        hypothesis = telling.hypothesis
+        if telling.gain is None or not set(hypothesis.joints).isdisjoint(explained):
+            continue
+        undone = likeness.distance(hypothesis.undone(values))
+        gain = distance - undone - hypothesis.stretch
+        if gain > max(strict * telling.gain, beyond):
+            beyond, found = gain, (hypothesis, undone)
+    if found is None:
+        return None
+    hypothesis, undone = _refined(likeness, values, *found) if found[0].fault == 'moved' else found
+    if undone > max(_unlike(likeness), distance / 2):
+        return None
+    return hypothesis, distance - undone - hypothesis.stretch
+
+
+def _refined(likeness: Likeness, grids: Points, start: Hypothesis, undone: float) -> tuple[Hypothesis, float]:
+    """The move near the given one that brings pictures nearest to the training data, and how near."""
+    best, part = start, 0.5
+    while part > 0.1:
+        moves = [(likeness.distance(move.undone(grids)), move) for move in finer_moves(best, part)]
+        nearest, move = min(moves, key=lambda pair: pair[0])
+        if nearest < undone:
+            undone, best = nearest, move
+        else:
+            part /= 2
+    return best, undone
+
+
+def _unlike(likeness: Likeness) -> float:
+    """What ordinary new data do not pass: half as far again as the training's own."""
+    return 1.5 * likeness.furthest + 0.3
+
+
+def _fits(gain: float, count: int) -> str:
+    return f'this fits {np.exp(gain):.1f} times better, over {count} sets'
+
+
+def _where(camera: CameraReference, grids: Points) -> str:
+    """Which part of the picture is most unlike."""
+    z = (camera.likeness.deviations(grids) ** 2).mean(axis=0)
+    side = round(np.sqrt(z.size / 3))
+    cells = z.reshape(side, side, 3).sum(axis=2)
+    row, column = np.unravel_index(int(cells.argmax()), cells.shape)
+    down = ('upper', 'middle', 'lower')[int(row) * 3 // side]
+    right = ('left', 'middle', 'right')[int(column) * 3 // side]
+    return f'most of all in the {"middle" if down == right else f"{down} {right}"} part'
+
+
+def _of_joints(
+    positions: Points, speeds: Points, reference: Reference, distances: dict[str, float] | None
+) -> Iterator[ContentFault]:
+    """Faults that the joints' positions show."""
+    likeness, profile = reference.joints, reference.profile
+    names: list[str] = list(profile.fed['joint_names'])
+    distance = likeness.distance(positions)
+    if distances is not None:
+        distances[JOINTS] = max(distance, 0.0) / likeness.furthest
+    still = (speeds == 0).all(axis=0)
+    if not still.all():
+        for number in np.flatnonzero(still & reference.always_move):
+            evidence = f'at {positions[-1, number]:.3f} in {len(positions)} sets, while other joints move'
+            fix = 'Look at its encoder and driver.'
+            yield ContentFault(JOINTS, 'stuck', f'{names[number]} is stuck', evidence, fix)
+    strict = _WEAK if reference.is_weak else 1.0
+    explained: set[str] = set()
+    sound = positions
+    # One fault at a time, that which explains most first: joints may have several.
+    while (found := _best(likeness, sound, likeness.distance(sound), strict, explained)) is not None:
+        hypothesis, gain = found
+        about = 'the joints' if len(hypothesis.joints) == len(names) else ' and '.join(hypothesis.joints)
+        ranges = _ranges(positions, profile, hypothesis.joints)
+        evidence = f'{ranges}; {_fits(gain * len(names) / len(hypothesis.joints), len(positions))}'
+        yield ContentFault(JOINTS, hypothesis.fault, f'{about} {hypothesis.what}', evidence, hypothesis.fix)
+        explained.update(hypothesis.joints)
+        sound = hypothesis.undone(sound)
+    margin = 0.1 * strict * np.maximum(profile.highest - profile.lowest, 0.05)
+    now = np.median(positions, axis=0)
+    for number in np.flatnonzero((now < profile.lowest - margin) | (now > profile.highest + margin)):
+        if names[number] in explained:
+            continue
+        evidence = _ranges(positions, profile, (names[number],))
+        fix = 'Calibrate it as in training, or record training data that go so far.'
+        yield ContentFault(JOINTS, 'beyond_training', f'{names[number]} is beyond the range of the training', evidence, fix)
+
+
+def _ranges(positions: Points, profile: Profile, joints: tuple[str, ...]) -> str:
+    """Where joints are, and where they were in training; the one that is furthest out stands for many."""
+    names, lowest, highest = list(profile.fed['joint_names']), profile.lowest, profile.highest
+    now = np.median(positions, axis=0)
+    out = np.maximum(lowest - now, now - highest) / np.maximum(highest - lowest, 1e-3)
+    number = max((names.index(joint) for joint in joints), key=lambda n: float(out[n]))
+    return f'{names[number]} is at {now[number]:.2f}; {lowest[number]:.2f} to {highest[number]:.2f} in training'

@@ -20,6 +20,7 @@ from fused_encoder_ros.commands import (
     doctor,
     encode,
     export,
+    profile,
     rig,
     run_report,
     sync_report,
@@ -27,7 +28,7 @@ from fused_encoder_ros.commands import (
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
 from fused_encoder_ros.errors import EngineError, FusedEncoderError
 
-_COMMANDS = (doctor, encode, export, compare, run_report, sync_report, checkpoints, companions, bench, rig, demo)
+_COMMANDS = (doctor, encode, export, compare, run_report, sync_report, profile, checkpoints, companions, bench, rig, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

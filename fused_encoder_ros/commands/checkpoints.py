@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fused_encoder_ros.content.profile import Profile
     from fused_encoder_ros.model.encoder import Encoder
     from fused_encoder_ros.model.packed_checkpoint import PackedCheckpoint
+    from fused_encoder_ros.spec import ObservationSpec
 
 
 def add_commands(commands: Any) -> None:
@@ -31,6 +33,12 @@ def add_commands(commands: Any) -> None:
         help="how the encoder was fed in training: the spec's fields, or the node's parameter file",
     )
     pack.add_argument('--out', type=Path, required=True, metavar='FILE', help='file to write, ending with .safetensors')
+    pack.add_argument(
+        '--profile',
+        type=Path,
+        metavar='FILE',
+        help='the profile of the training data, as `fused-encoder profile` writes it: data that do not look so are then told',
+    )
     pack.add_argument('--force', action='store_true', help='replace an existing file')
     pack.set_defaults(run=_pack)
 
@@ -41,6 +49,7 @@ def add_commands(commands: Any) -> None:
         'spec and whether it gives its golden feature here.',
     )
     inspect.add_argument('checkpoint', type=Path, metavar='CKPT', help='.pth or .safetensors')
+    inspect.add_argument('--picture', type=Path, metavar='PNG', help='also draw what the training data of its profile show')
     inspect.add_argument('--json', action='store_true', help='print it as JSON')
     inspect.set_defaults(run=_inspect)
 
@@ -57,14 +66,39 @@ def _pack(options: argparse.Namespace) -> int:
         raise ConfigError(f'--out: {options.out} must end with {SAFETENSORS_SUFFIX}')
     spec = read_spec_file(options.spec)
     encoder = load_encoder(options.checkpoint, cameras=spec.cameras)
+    profile = _profile_for(encoder, spec, options.profile) if options.profile else None
     with completed({'packed': options.out}, options.force) as files:
-        write_packed(files['packed'], encoder, spec)
+        write_packed(files['packed'], encoder, spec, profile)
     print(f'wrote {options.out}\n')
     return _print_text(_describe(options.out))
 
 
+def _profile_for(encoder: Encoder, spec: ObservationSpec, path: Path) -> bytes:
+    """The contents of a profile, which fit the encoder and its spec. Raises ConfigError."""
+    from fused_encoder_ros.content.profile import Profile
+    from fused_encoder_ros.errors import ConfigError
+    from fused_encoder_ros.model.checkpoint import content_hash
+
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f'--profile: {path} cannot be read: {error.strerror}; make one with `fused-encoder profile`'
+        ) from None
+    profile = Profile.from_bytes(contents, f'--profile {path}')
+    profile.check_fits(spec, f'--profile {path}')
+    if profile.model_hash and profile.model_hash != content_hash(encoder):
+        raise ConfigError(
+            f'--profile {path}: its features were made by other weights ({profile.model_hash[:12]}) than these '
+            f'({content_hash(encoder)[:12]}); make the profile again with --checkpoint of these'
+        )
+    return contents
+
+
 def _inspect(options: argparse.Namespace) -> int:
     facts = _describe(options.checkpoint)
+    if options.picture:
+        _draw(options.checkpoint, options.picture)
     if options.json:
         print(json.dumps(facts, indent=2))
         return 0
@@ -90,8 +124,34 @@ def _describe(path: Path) -> dict[str, Any]:
             'packed_with_version': packed.version,
             'golden_error': _golden_error(packed),
             'spec': packed.spec.to_dict(),
+            'profile': _profile_facts(path),
         }
     return facts
+
+
+def _profile_facts(path: Path) -> dict[str, Any] | None:
+    from fused_encoder_ros.content.summary import summarise
+
+    profile = _profile_in(path)
+    return summarise(profile) if profile else None
+
+
+def _profile_in(path: Path) -> Profile | None:
+    from fused_encoder_ros.content.profile import Profile
+    from fused_encoder_ros.model.packed_spec import read_packed_profile
+
+    contents = read_packed_profile(path)
+    return Profile.from_bytes(contents, str(path)) if contents else None
+
+
+def _draw(path: Path, picture: Path) -> None:
+    from fused_encoder_ros.commands.pictures import draw_profile
+    from fused_encoder_ros.errors import ConfigError
+
+    profile = _profile_in(path)
+    if profile is None:
+        raise ConfigError(f'--picture: {path} has no profile to draw; `fused-encoder pack --profile` puts one in')
+    draw_profile(picture, profile)
 
 
 def _parameter_counts(encoder: Encoder) -> dict[str, int]:
@@ -126,7 +186,25 @@ def _print_text(facts: dict[str, Any]) -> int:
     print(f'  file, SHA-256       {facts["content_hash"]}')
     print(f'  packed with         fused_encoder_ros {facts["packed_with_version"]}')
     print(f'  golden feature      relative error {facts["golden_error"]:.1e} here (eager on cpu)')
+    _print_profile(facts['profile'])
     print('  observation spec')
     for line in yaml.safe_dump(facts['spec'], sort_keys=False, default_flow_style=None, width=100).splitlines():
         print(f'    {line}')
     return 0
+
+
+def _print_profile(profile: dict[str, Any] | None) -> None:
+    if profile is None:
+        print('  profile             none: whether data look like the training data is not checked')
+        return
+    print(f'  profile             {profile["bags"]} bags, {profile["sets"]} sets, {profile["duration_s"] / 60:.1f} minutes')
+    if profile['is_weak']:
+        print('                      of few bags: only what is grossly wrong is told')
+    for camera, shows in profile['cameras'].items():
+        print(f'    {camera:<17} brightness {shows["brightness"][0]:.0f} to {shows["brightness"][1]:.0f}')
+        if shows['cannot_tell']:
+            print(f'                      cannot tell: {", ".join(shows["cannot_tell"])}')
+    for joint, (lowest, highest) in profile['joints'].items():
+        print(f'    {joint:<17} {lowest:.2f} to {highest:.2f}')
+    if not profile['has_features']:
+        print('                      without features')

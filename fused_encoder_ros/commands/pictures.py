@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fused_encoder_ros.content.profile import Profile
 from fused_encoder_ros.pipeline.data import JOINTS
 
 _PALETTE = ('#3b75af', '#c8553d', '#3a8f5c', '#b8862d', '#4aa3a2', '#a14d8b', '#7d6b52', '#5a6f8f')
@@ -141,3 +142,38 @@ def draw_engines(path: Path, result: Mapping[str, Any]) -> None:
     axes.set_title(title, loc='left', fontsize=11, color=_TEXT)
     axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=130)
+
+
+def draw_profile(path: Path, profile: Profile) -> None:
+    """Draw a profile: each camera's median picture, some samples and its measures, and the range of each joint."""
+    cameras, joints = profile.fed['cameras'], profile.fed['joint_names']
+    rows = profile.rows
+    samples = np.linspace(0, len(rows) - 1, 5).astype(int)
+    figure = Figure(figsize=(13, 2.1 * len(cameras) + 3.2), layout='constrained', facecolor='white')
+    grid = figure.add_gridspec(len(cameras) + 1, 8, height_ratios=[1] * len(cameras) + [1.5])
+    for row, (camera, color) in enumerate(zip(cameras, _PALETTE)):
+        pictures = [np.median(rows['grids'][:, row], axis=0).astype(np.uint8), *rows['grids'][samples, row]]
+        for column, picture in enumerate(pictures):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(picture, interpolation='nearest')
+            axes.set_axis_off()
+            if column == 0:
+                axes.set_title(f'{camera}: median', color=color, fontsize=10, fontweight='bold')
+        for column, (number, name) in enumerate(((0, 'brightness'), (2, 'sharpness')), len(pictures)):
+            axes = figure.add_subplot(grid[row, column])
+            axes.hist(rows['measures'][:, row, number], bins=30, color=color)
+            axes.set_title(name, fontsize=9)
+            axes.set_yticks([])
+            _tidy(axes)
+    axes = figure.add_subplot(grid[len(cameras), :])
+    axes.violinplot(list(rows['joints'].T.astype(float)), widths=0.8, showextrema=False)
+    positions = np.arange(1, len(joints) + 1)
+    axes.vlines(positions, profile.lowest, profile.highest, color=_JOINTS_COLOR, linewidth=2)
+    axes.set_xticks(positions, joints, rotation=30, ha='right', fontsize=8)
+    axes.set_ylabel('position', fontsize=9)
+    _tidy(axes)
+    duration = f'{profile.duration_ns / 60e9:.1f} minutes'
+    figure.suptitle(
+        f'What {profile.bags} bags of training data show: {profile.sets} sets, {duration}', fontsize=13, color=_TEXT
+    )
+    figure.savefig(path, dpi=110)

@@ -17,8 +17,8 @@ class Cloud:
 
     The distance of a point is the mean over all directions of log(1 + z²), where z is how many standard deviations it is off
     in that direction. So a few directions that are far off count for little, as where a new object lies in one part of a
-    picture. The covariance is that of Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
-    (2004). The directions are those of the symmetric whitening, which stay close to single coordinates.
+    picture. The covariance is that of Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance
+    matrices" (2004). The directions are those of the symmetric whitening, which stay close to single coordinates.
 
     Args:
         points: float64 [N,D].

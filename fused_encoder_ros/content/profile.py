@@ -41,8 +41,8 @@ class Profile:
         duration_ns: how long they last together, from the first to the last set of each bag.
         lowest, highest: float64 [J], the limits of each joint over all observations.
         model_hash: SHA-256 of the weights that made the features; '' where rows have none.
-        rows: a structured array [N] with the fields `key` and `bag` (uint64, hashes); `grids`, `measures`, `joints` and `speeds`
-            as in `Look`; and `feature`, float16 [D].
+        rows: a structured array [N] with the fields `key` and `bag` (uint64, hashes); `grids`, `measures`, `joints` and
+            `speeds` as in `Look`; and `feature`, float16 [D].
     """
 
     fed: Mapping[str, Any]

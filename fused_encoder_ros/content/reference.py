@@ -118,8 +118,8 @@ class CameraReference:
         likeness: of its grids.
         lowest, highest: float64 [4], limits of the measures, by `looks.MEASURES`.
         restless: its motion a unit of the joints' speed: what it hardly ever falls below.
-        gains_as: by another camera: how much more probable its pictures must be for that one's; None where nothing tells the two
-            apart.
+        gains_as: by another camera: how much more probable its pictures must be for that one's; None where nothing tells the
+            two apart.
     """
 
     likeness: Likeness

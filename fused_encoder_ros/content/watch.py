@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,9 @@ _WEAK = 2.0
 _SUSPICIOUS = 0.1
 """Below this distance data are as in training, and no fault is looked for."""
 
+_SAME_PICTURE = 8.0
+"""Grey levels by which two topics that carry one camera's pictures may differ: their frames may be of different times."""
+
 _BRIGHTNESS, _CONTRAST, _SHARPNESS, _MOTION = range(4)
 
 
@@ -44,7 +47,7 @@ class ContentFault:
         title: what is so, in a clause.
         evidence: the figures that show it.
         fix: what to do, in sentences.
-        other: for `exchanged`, the camera whose pictures these are.
+        about: for `exchanged`, the camera whose pictures these are; of joints, which.
         since_ns: stamp of the observation since which it is so.
     """
 
@@ -53,13 +56,13 @@ class ContentFault:
     title: str
     evidence: str
     fix: str
-    other: str = ''
+    about: str = ''
     since_ns: int = 0
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What tells it from other faults."""
-        return self.source, self.fault, self.other or self.title
+        return self.source, self.fault, self.about
 
     def __str__(self) -> str:
         return f'{self.title} ({self.evidence}). {self.fix}'
@@ -76,10 +79,20 @@ class _Track:
 
 
 @dataclass
-class Episode:
-    """A fault as it showed in a stream: when it was first and last told (stamps), and its latest wording."""
+class Told:
+    """A fault of a whole stream.
 
-    fault: ContentFault
+    Attributes:
+        source, fault, title, evidence, fix, about: as those of `ContentFault`, in the latest wording.
+        first_ns, last_ns: stamps of the observations with which it was told first and last.
+    """
+
+    source: str
+    fault: str
+    title: str
+    evidence: str
+    fix: str
+    about: str
     first_ns: int
     last_ns: int
 
@@ -89,7 +102,7 @@ class Watcher:
 
     Attributes:
         faults: what is wrong now.
-        episodes: everything that was ever told, by key.
+        told: every fault that there was, by key.
         distances: how far each camera, and the joints, are from the training data; 1 is as far as the training data go.
     """
 
@@ -100,7 +113,7 @@ class Watcher:
         self._looks = 0
         self._tracks: dict[tuple[str, str, str], _Track] = {}
         self.faults: tuple[ContentFault, ...] = ()
-        self.episodes: dict[tuple[str, str, str], Episode] = {}
+        self.told: dict[tuple[str, str, str], Told] = {}
         self.distances: dict[str, float] = {}
 
     def see(self, observation: Observation) -> tuple[ContentFault, ...]:
@@ -127,11 +140,13 @@ class Watcher:
                 track.missed += 1
                 if track.missed >= (_GONE if track.seen >= _CONFIRMED else 1):
                     del self._tracks[key]
-        told = [track for track in self._tracks.values() if track.seen >= _CONFIRMED]
-        self.faults = tuple(replace(track.fault, since_ns=track.since_ns) for track in told)
+        confirmed = [track for track in self._tracks.values() if track.seen >= _CONFIRMED]
+        self.faults = tuple(replace(track.fault, since_ns=track.since_ns) for track in confirmed)
         for fault in self.faults:
-            episode = self.episodes.setdefault(fault.key, Episode(fault, now_ns, now_ns))
-            episode.fault, episode.last_ns = fault, now_ns
+            first_ns = self.told[fault.key].first_ns if fault.key in self.told else now_ns
+            self.told[fault.key] = Told(
+                fault.source, fault.fault, fault.title, fault.evidence, fault.fix, fault.about, first_ns, now_ns
+            )
 
 
 def judge(window: list[Look], reference: Reference, distances: dict[str, float] | None = None) -> list[ContentFault]:
@@ -146,16 +161,15 @@ def judge(window: list[Look], reference: Reference, distances: dict[str, float] 
     speed = float(np.median(np.sqrt((speeds**2).sum(axis=1))))
     # Where the robot hardly moves, a picture that does not change says nothing.
     speed = min(speed, reference.fastest) if speed > reference.moving else 0.0
-    faults = []
     grids = np.array([look.grids for look in window], np.float64)
+    pictures = {name: grids[:, number] for number, name in enumerate(reference.cameras)}
+    own = {name: camera.likeness.distance(pictures[name]) for name, camera in reference.cameras.items()}
+    if distances is not None:
+        distances |= {name: max(own[name], 0.0) / camera.likeness.furthest for name, camera in reference.cameras.items()}
+    faults = []
     for number, (name, camera) in enumerate(reference.cameras.items()):
         measures = np.array([look.measures[number] for look in window], np.float64)
-        distance = camera.likeness.distance(grids[:, number])
-        if distances is not None:
-            distances[name] = max(distance, 0.0) / camera.likeness.furthest
-        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(
-            name, reference, grids[:, number], distance
-        )
+        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(name, reference, pictures, own)
         if fault is not None:
             faults.append(fault)
     faults += _of_joints(np.array([look.joints for look in window]), speeds, reference, distances)
@@ -191,17 +205,21 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
     return None
 
 
-def _of_pictures(name: str, reference: Reference, grids: Points, distance: float) -> ContentFault | None:
-    """Faults that the layout of the pictures shows."""
-    camera = reference.cameras[name]
+def _of_pictures(
+    name: str, reference: Reference, pictures: Mapping[str, Points], own: Mapping[str, float]
+) -> ContentFault | None:
+    """Faults that the layout of a camera's pictures shows; `own` says how far each camera is from its own training data."""
+    camera, grids, distance = reference.cameras[name], pictures[name], own[name]
     if distance < _SUSPICIOUS:
         return None
     strict = _WEAK if reference.is_weak else 1.0
     best, fault = 0.0, None
     for other, least in camera.gains_as.items():
         theirs = reference.cameras[other].likeness
+        # Two cameras cannot show the same view, unless one picture comes on both topics.
+        is_free = own[other] > theirs.near or np.abs(grids - pictures[other]).mean() < _SAME_PICTURE
         gain = camera.likeness.improbability(grids) - theirs.improbability(grids)
-        if least is not None and gain > max(strict * least, best) and theirs.distance(grids) < theirs.near:
+        if least is not None and is_free and gain > max(strict * least, best) and theirs.distance(grids) < theirs.near:
             best = gain
             fix = f'Exchange topics.{name} and topics.{other}, or give topics.{name} the topic of its own camera.'
             title = f'{name} shows what {other} showed in training'
@@ -292,7 +310,7 @@ def _of_joints(
         for number in np.flatnonzero(still & reference.always_move):
             evidence = f'at {positions[-1, number]:.3f} in {len(positions)} sets, while other joints move'
             fix = 'Look at its encoder and driver.'
-            yield ContentFault(JOINTS, 'stuck', f'{names[number]} is stuck', evidence, fix)
+            yield ContentFault(JOINTS, 'stuck', f'{names[number]} is stuck', evidence, fix, names[number])
     strict = _WEAK if reference.is_weak else 1.0
     explained: set[str] = set()
     sound = positions
@@ -302,7 +320,7 @@ def _of_joints(
         about = 'the joints' if len(hypothesis.joints) == len(names) else ' and '.join(hypothesis.joints)
         ranges = _ranges(positions, profile, hypothesis.joints)
         evidence = f'{ranges}; {_fits(gain * len(names) / len(hypothesis.joints), len(positions))}'
-        yield ContentFault(JOINTS, hypothesis.fault, f'{about} {hypothesis.what}', evidence, hypothesis.fix)
+        yield ContentFault(JOINTS, hypothesis.fault, f'{about} {hypothesis.what}', evidence, hypothesis.fix, about)
         explained.update(hypothesis.joints)
         sound = hypothesis.undone(sound)
     margin = 0.1 * strict * np.maximum(profile.highest - profile.lowest, 0.05)
@@ -312,7 +330,9 @@ def _of_joints(
             continue
         evidence = _ranges(positions, profile, (names[number],))
         fix = 'Calibrate it as in training, or record training data that go so far.'
-        yield ContentFault(JOINTS, 'beyond_training', f'{names[number]} is beyond the range of the training', evidence, fix)
+        yield ContentFault(
+            JOINTS, 'beyond_training', f'{names[number]} is beyond the range of the training', evidence, fix, names[number]
+        )
 
 
 def _ranges(positions: Points, profile: Profile, joints: tuple[str, ...]) -> str:

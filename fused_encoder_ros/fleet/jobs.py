@@ -118,11 +118,11 @@ class _Encoder:
         self._job = job
         settings = job.settings
         self._model = model = load_model(settings.model, settings.spec)
-        self.greeting = _greeting(model)
+        self.greeting = greeting_of(model)
         self.made_with = {
             'kind': 'encode',
-            **_made_of(settings),
-            'model': _that_of(model),
+            **made_of(settings),
+            'model': that_of(model),
             'batch_size': job.batch_size,
             'bag_out': job.bag_out,
         }
@@ -142,9 +142,9 @@ class _Encoder:
                 bag_out=job.bag_out,
                 batch_size=job.batch_size,
                 force=replace,
-                progress=_parts(report),
+                progress=parts_of(report),
             )
-            _keep_preview(folder, bag, summary.middle)
+            keep_preview(folder, bag, summary.middle)
         written_to = [f'{job.out.rstrip("/")}/{name}' for name in job.outputs(bag)]
         where = {'output': written_to[0], 'bag_output': written_to[1] if job.bag_out else None}
         return {**summary.to_dict(), 'bag': bag.uri, **where}
@@ -212,7 +212,7 @@ class _Exporter:
         kind = FORMATS[options.to]
         if kind.package and importlib.util.find_spec(kind.package) is None:
             raise ConfigError(f"--to {options.to} needs the package {kind.package}: pip install '.[{kind.extra}]'")
-        self.made_with: dict[str, Any] = {'kind': 'export', **_made_of(settings), 'episode': asdict(options)}
+        self.made_with: dict[str, Any] = {'kind': 'export', **made_of(settings), 'episode': asdict(options)}
         self.greeting: tuple[str, ...] = ()
         self._model = None
         if options.to == 'lerobot':
@@ -224,8 +224,8 @@ class _Exporter:
             from fused_encoder_ros.model import load_model
 
             self._model = load_model(settings.model, settings.spec)
-            self.made_with['model'] = _that_of(self._model)
-            self.greeting = _greeting(self._model)
+            self.made_with['model'] = that_of(self._model)
+            self.greeting = greeting_of(self._model)
 
     def do(self, bag: BagRef, replace: bool, report: Report) -> Mapping[str, Any]:
         """See `Worker`."""
@@ -239,13 +239,14 @@ class _Exporter:
                 job.options,
                 self._model,
                 force=replace,
-                progress=_parts(report),
+                progress=parts_of(report),
             )
-            _keep_preview(folder, bag, middle)
+            keep_preview(folder, bag, middle)
         return {'bag': bag.uri, 'output': f'{job.out.rstrip("/")}/{output}', **summary}
 
 
-def _that_of(model: Model) -> dict[str, Any]:
+def that_of(model: Model) -> dict[str, Any]:
+    """What of a model decides about features, as JSON has it."""
     return {
         'hash': model.hash,
         'engine': model.engine.name,
@@ -255,20 +256,23 @@ def _that_of(model: Model) -> dict[str, Any]:
     }
 
 
-def _greeting(model: Model) -> tuple[str, ...]:
+def greeting_of(model: Model) -> tuple[str, ...]:
+    """What a person should read about a model, a line each."""
     return (f'encoder: {model.description}', *(f'WARNING: {warning}' for warning in model.warnings))
 
 
-def _made_of(settings: Settings) -> dict[str, Any]:
+def made_of(settings: Settings) -> dict[str, Any]:
+    """What of the settings decides about observations, as JSON has it."""
     return {**settings.provenance(), 'untyped_color_order': settings.values['untyped_color_order']}
 
 
-def _parts(report: Report) -> Progress:
+def parts_of(report: Report) -> Progress:
     """Messages done, of all, as the part that is done; a bag's metadata may count none."""
     return lambda done, total: report(done / max(total, 1))
 
 
-def _keep_preview(folder: Path, bag: BagRef, middle: Observation | None) -> None:
+def keep_preview(folder: Path, bag: BagRef, middle: Observation | None) -> None:
+    """Write a set from the middle of a bag beside its results, for the run report."""
     if middle is not None:
         with contextlib.suppress(OutputError):  # the results are whole without it
             write_preview(folder, Path(bag.name).name, middle.images)

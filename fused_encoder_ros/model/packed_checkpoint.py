@@ -2,7 +2,7 @@
 
 A .safetensors file. Its tensors are the encoder's state dict under its own names, and the golden pair under `golden.`. Its
 metadata holds one entry, `fused_encoder_ros`, with JSON: the observation spec, the design and dimensions, the hash of the
-weights and the hash of the whole content.
+weights and the hash of the whole content. The bytes of the training data's profile, where there is one, are a tensor too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ from fused_encoder_ros.model.checkpoint import Dimensions, check_fits, dimension
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines import Engine, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
-from fused_encoder_ros.model.packed_spec import FORMAT, METADATA_KEY, SAFETENSORS_SUFFIX, about_in, checked_path, spec_in
+from fused_encoder_ros.model.packed_spec import (
+    FORMAT,
+    METADATA_KEY,
+    PROFILE,
+    SAFETENSORS_SUFFIX,
+    about_in,
+    checked_path,
+    spec_in,
+)
 from fused_encoder_ros.model.state_dict import read_safetensors
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -77,8 +85,8 @@ class PackedCheckpoint:
         return relative_error(engine.encode(self.golden.images, joints), self.golden.feature)
 
 
-def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:
-    """Write an encoder and its spec as a packed checkpoint.
+def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec, profile: bytes | None = None) -> None:
+    """Write an encoder and its spec, and the profile of its training data, as a packed checkpoint.
 
     Raises:
         CheckpointError: when the encoder takes other joints or cameras than the spec names, or gives NaN.
@@ -96,8 +104,10 @@ def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec) -> None:
         f'{_GOLDEN}joint_positions': torch.from_numpy(golden.joint_positions),
         f'{_GOLDEN}feature': torch.from_numpy(golden.feature),
     }
+    if profile is not None:
+        tensors[PROFILE] = torch.frombuffer(bytearray(profile), dtype=torch.uint8)
     about: dict[str, Any] = {
-        'format': FORMAT,
+        'format': FORMAT if profile is not None else 1,
         'version': __version__,
         'spec': spec.to_dict(),
         'dimensions': asdict(dimensions_of(encoder)),
@@ -124,7 +134,7 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
     if about.pop('content_hash', None) != (content_hash := _content_hash(tensors, about)):
         raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not fit; pack it again')
     spec = spec_in(path, about)
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GOLDEN)}
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GOLDEN) and name != PROFILE}
     encoder = encoder_of(state, str(path), cameras=spec.cameras)
     check_fits(encoder, spec, str(path))
     golden = Golden(

@@ -19,7 +19,11 @@ from fused_encoder_ros.spec import ObservationSpec
 
 SAFETENSORS_SUFFIX = '.safetensors'
 METADATA_KEY = 'fused_encoder_ros'
-FORMAT = 1
+PROFILE = 'profile'
+"""Name of the tensor, uint8 [N], that holds the bytes of the training data's profile."""
+
+FORMAT = 2
+"""Of a file with a profile; one without is of format 1, which versions read that know no profiles."""
 
 _LONGEST_HEADER = 100_000_000
 """The library refuses longer ones too."""
@@ -36,6 +40,27 @@ def read_packed_spec(path: str | os.PathLike[str]) -> ObservationSpec | None:
         return None
     about = about_in(path, _read_metadata(path))
     return None if about is None else spec_in(path, about)
+
+
+def read_packed_profile(path: str | os.PathLike[str]) -> bytes | None:
+    """The profile of the training data in a packed checkpoint, as it was packed; None for a file without one.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged.
+    """
+    path = checked_path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return None
+    header, begin = _read_header(path)
+    if about_in(path, header.get('__metadata__') or {}) is None or PROFILE not in header:
+        return None
+    try:
+        first, last = header[PROFILE]['data_offsets']
+        with path.open('rb') as file:
+            file.seek(begin + first)
+            return file.read(last - first)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise damaged(path, error) from error
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
@@ -88,10 +113,18 @@ def first_line(error: Exception) -> str:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     try:
+        return dict(_read_header(path)[0].get('__metadata__') or {})
+    except (ValueError, TypeError) as error:
+        raise damaged(path, error) from error
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header, and at which byte of the file the tensors begin."""
+    try:
         with path.open('rb') as file:
             (length,) = struct.unpack('<Q', file.read(8))
             if length > min(_LONGEST_HEADER, path.stat().st_size):
                 raise ValueError(f'its header is said to be {length} bytes long')
-            return dict(json.loads(file.read(length)).get('__metadata__') or {})
-    except (OSError, struct.error, ValueError, AttributeError, TypeError, RecursionError) as error:
+            return dict(json.loads(file.read(length))), 8 + length
+    except (OSError, struct.error, ValueError, TypeError, RecursionError) as error:
         raise damaged(path, error) from error

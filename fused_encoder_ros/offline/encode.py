@@ -47,7 +47,9 @@ class Summary:
         brightness: mean of each camera's pixels in the sets, 0 to 255.
         still_s: the longest time for which a camera's picture has not changed.
         features: `mean`, base64 of float32 [D], little-endian; `norm`, the mean of their Euclidean norms; `constant`, how many
-            dimensions never change, None for a single set. None without sets.
+            dimensions never change, None for a single set; `distance`, the median of `Feature.distance`, None without a
+            profile. None without sets.
+        content: what is wrong with what the data show, by the profile of the checkpoint; see `content.watch.Told`.
         elapsed_s: seconds that encoding took.
         middle: a set from the middle of the bag; None without sets.
     """
@@ -68,6 +70,7 @@ class Summary:
     brightness: dict[str, float]
     still_s: dict[str, float]
     features: dict[str, Any] | None
+    content: list[dict[str, Any]]
     elapsed_s: float
     middle: Observation | None = field(repr=False)
 
@@ -110,13 +113,16 @@ def encode_bag(
         files = stack.enter_context(completed(outputs, force))
         with ExitStack() as writers:
             metadata = _metadata(path, settings, model, batch_size)
-            parquet = writers.enter_context(ParquetSink(files['parquet'], settings.spec, metadata, model.feature_dim))
+            watch = settings.feature_watch()
+            parquet = writers.enter_context(
+                ParquetSink(files['parquet'], settings.spec, metadata, model.feature_dim, has_distance=watch is not None)
+            )
             sinks: list[ParquetSink | FeatureTopics] = [parquet]
             if bag_out:
                 writer = writers.enter_context(BagWriter(files['bag'], 'mcap', FeatureTopics.TYPES))
                 sinks.append(FeatureTopics(writer, model.hash))
             outcomes = stack.enter_context(closing(ahead(outcomes_of(bag, pipeline, progress), _OUTCOMES_AHEAD)))
-            for result in encode_observations(outcomes, model, batch_size):
+            for result in encode_observations(outcomes, model, batch_size, watch):
                 tally.take(result)
                 if isinstance(result, Feature):
                     for sink in sinks:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fused_encoder_ros.content.features import FeatureWatch
 from fused_encoder_ros.offline.ahead import ahead
 from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
@@ -101,11 +102,14 @@ def _result(item: Any) -> Any:
     return item.result() if isinstance(item, Future) else item
 
 
-def encode_observations(outcomes: Iterable[Outcome], model: Model, batch_size: int = 1) -> Iterator[Feature | Drop | Reject]:
+def encode_observations(
+    outcomes: Iterable[Outcome], model: Model, batch_size: int = 1, watch: FeatureWatch | None = None
+) -> Iterator[Feature | Drop | Reject]:
     """Encode the observations among outcomes; the others are passed on, in their places.
 
     With a batch size of 1 the features equal the node's bit for bit, on the same machine, device, engine and threads; larger
-    batches are faster and differ in the last bits. A feature that holds NaN or infinity becomes a `Drop`.
+    batches are faster and differ in the last bits. A feature that holds NaN or infinity becomes a `Drop`. With `watch`
+    features say how far they are from those of the training data.
 
     Raises:
         EngineError: when the engine fails.
@@ -117,12 +121,14 @@ def encode_observations(outcomes: Iterable[Outcome], model: Model, batch_size: i
         if isinstance(outcome, Observation):
             observations.append(outcome)
         if len(observations) in (0, batch_size):
-            yield from _encoded(waiting, observations, model)
+            yield from _encoded(waiting, observations, model, watch)
             waiting, observations = [], []
-    yield from _encoded(waiting, observations, model)
+    yield from _encoded(waiting, observations, model, watch)
 
 
-def _encoded(waiting: list[Outcome], observations: list[Observation], model: Model) -> Iterator[Feature | Drop | Reject]:
+def _encoded(
+    waiting: list[Outcome], observations: list[Observation], model: Model, watch: FeatureWatch | None
+) -> Iterator[Feature | Drop | Reject]:
     if observations:
         images, joints = (np.stack([getattr(o, name) for o in observations]) for name in ('images', 'joints'))
         rows = iter(model.encode(images, joints))
@@ -130,6 +136,6 @@ def _encoded(waiting: list[Outcome], observations: list[Observation], model: Mod
         if not isinstance(outcome, Observation):
             yield outcome
         elif np.isfinite(row := next(rows)).all():
-            yield Feature(row, outcome)
+            yield Feature(row, outcome, watch.see(row) if watch else None)
         else:
             yield Drop(outcome.stamp_ns, '', Reason.ENCODER_FAULT, 'the feature holds NaN or infinity')

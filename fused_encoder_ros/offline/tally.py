@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_encoder_ros.content.inspector import told_of
 from fused_encoder_ros.diagnosis.facts.matching import SetSkew
 from fused_encoder_ros.diagnosis.facts.recording import as_stamps
 from fused_encoder_ros.diagnosis.facts.streams import rate_hz
@@ -51,7 +52,7 @@ class Tally:
         elif isinstance(result, Feature):
             self._take_set(result.observation)
             self._features = self._features or _Features(result.values)
-            self._features.take(result.values)
+            self._features.take(result)
         else:
             self._take_set(result)
 
@@ -88,6 +89,7 @@ class Tally:
             'brightness': dict(zip(cameras, brightness)),
             'still_s': {camera: self._pipeline.longest_still_s(camera) for camera in cameras},
             'features': self._features.figures() if self._features else None,
+            'content': [asdict(told) for told in told_of(self._pipeline)],
         }
 
 
@@ -107,12 +109,16 @@ class _Features:
         self._sum = np.zeros(first.shape)
         self._norms = 0.0
         self._count = 0
+        self._distances: array[float] = array('f')
 
-    def take(self, values: NDArray[np.float32]) -> None:
+    def take(self, feature: Feature) -> None:
+        values = feature.values
         self._changes |= values != self._first
         self._sum += values
         self._norms += float(np.linalg.norm(values))
         self._count += 1
+        if feature.distance is not None:
+            self._distances.append(feature.distance)
 
     def figures(self) -> dict[str, Any]:
         mean = np.ascontiguousarray(self._sum / self._count, '<f4')
@@ -120,6 +126,7 @@ class _Features:
             'mean': base64.b64encode(mean.tobytes()).decode(),
             'norm': self._norms / self._count,
             'constant': int((~self._changes).sum()) if self._count > 1 else None,
+            'distance': float(np.median(self._distances)) if self._distances else None,
         }
 
 

@@ -24,6 +24,7 @@ class Reason(str, Enum):
     SUPERSEDED = 'superseded'
     ENCODER_FAULT = 'encoder_fault'
     END_OF_STREAM = 'end_of_stream'
+    CONTENT = 'content'
 
     def __str__(self) -> str:
         return self.value
@@ -92,16 +93,20 @@ class Drop:
         stream: the source that is the cause.
         reason: why.
         detail: one sentence for a person; may be empty.
+        fault: for `content`, what is wrong with what the data show.
     """
 
     stamp_ns: int
     stream: str
     reason: Reason
     detail: str = ''
+    fault: str = ''
 
     @property
     def key(self) -> str:
-        """What drops are counted by: `no_match:left_wrist`, `bad_stamp`, ..."""
+        """What drops are counted by: `no_match:left_wrist`, `content:mirrored`, `bad_stamp`, ..."""
+        if self.reason is Reason.CONTENT:
+            return f'{self.reason}:{self.fault}'
         return f'{self.reason}:{self.stream}' if self.reason is Reason.NO_MATCH else str(self.reason)
 
 
@@ -120,10 +125,17 @@ Outcome = Observation | Drop | Reject
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feature:
-    """The encoder's answer to one observation: `values` float32 [D]."""
+    """The encoder's answer to one observation.
+
+    Attributes:
+        values: float32 [D].
+        observation: what was encoded.
+        distance: how far the feature is from those of the training data; 1 is as far as these go. None without a profile.
+    """
 
     values: NDArray[np.float32]
     observation: Observation
+    distance: float | None = None
 
     @property
     def stamp_ns(self) -> int:

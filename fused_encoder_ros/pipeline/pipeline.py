@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +36,13 @@ class Undecodable(NamedTuple):
     stamp_ns: int
     reason: Reason
     detail: str
+
+
+class Inspector(Protocol):
+    """Looks at what observations show."""
+
+    def inspect(self, observation: Observation) -> Drop | None:
+        """Take the next observation; why it must not be encoded, None when it may be."""
 
 
 @dataclass
@@ -76,12 +83,19 @@ class Pipeline:
         options: how sets are matched.
         untyped_color_order: see `ImageDecoder`.
         keep_full_images: give observations their images as they came too.
+        inspector: looks at every observation before it is given out.
     """
 
     def __init__(
-        self, spec: ObservationSpec, options: SyncOptions, untyped_color_order: str = '', keep_full_images: bool = False
+        self,
+        spec: ObservationSpec,
+        options: SyncOptions,
+        untyped_color_order: str = '',
+        keep_full_images: bool = False,
+        inspector: Inspector | None = None,
     ) -> None:
         self.spec = spec
+        self.inspector = inspector
         self._keep_full_images = keep_full_images
         self._anchor = options.anchor
         self.counts = Counts()
@@ -182,8 +196,13 @@ class Pipeline:
             return replace(outcome, detail=f'{outcome.detail}; not in joint_names, but published: {", ".join(unknown)}')
         return outcome
 
+    def _inspected(self, outcome: Outcome) -> Outcome:
+        if self.inspector is None or not isinstance(outcome, Observation):
+            return outcome
+        return self.inspector.inspect(outcome) or outcome
+
     def _counted(self, outcomes: list[Outcome]) -> list[Outcome]:
-        outcomes = [self._explained(outcome) for outcome in outcomes]
+        outcomes = [self._inspected(self._explained(outcome)) for outcome in outcomes]
         for outcome in outcomes:
             self.counts.add(outcome)
         return outcomes

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from fused_encoder_ros.content.features import FAR, FeatureWatch
+from fused_encoder_ros.content.inspector import watcher_of
 from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.pipeline import Pipeline
@@ -31,7 +33,8 @@ class Diagnostics:
     """Makes a status of the encoder and one of each input.
 
     ERROR: an input is silent, no set comes out, or the engine fails. WARN: messages are lost, cannot be used or may be of
-    two senders, a threshold of the parameters `diagnostics.*` is passed, or the weights are random.
+    two senders, do not look like the training data, a threshold of the parameters `diagnostics.*` is passed, or the weights
+    are random.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Diagnostics:
         health: SelfHealingModel,
         tally: Tally,
         latencies: Latencies,
+        features: FeatureWatch | None,
     ) -> None:
         self._node_name = node_name
         self._inputs = inputs
@@ -51,6 +55,8 @@ class Diagnostics:
         self._health = health
         self._tally = tally
         self._latencies = latencies
+        self._features = features
+        self._watcher = watcher_of(pipeline)
         self._held: defaultdict[str, HeldLevel] = defaultdict(HeldLevel)
         self._lost_before: dict[str, int] = {}
         self._ended: deque[tuple[int, int]] = deque(maxlen=_RECENT_REPORTS + 1)
@@ -76,6 +82,10 @@ class Diagnostics:
         if still_s is not None and 0 < settings.values['diagnostics.max_still_s'] < still_s:
             same = f'the picture has been the same, bit for bit, for {still_s:.1f} s'
             problems.append((_WARN, f'{same}: is the camera frozen or covered?'))
+        distance = None
+        if self._watcher:
+            distance = self._watcher.distances.get(input_.source)
+            problems += [(_WARN, str(fault)) for fault in self._watcher.faults if fault.source == input_.source]
         if monitor.crowd:
             problems.append((_WARN, monitor.crowd))
         least = 'diagnostics.min_camera_rate_hz' if is_camera else 'diagnostics.min_joint_rate_hz'
@@ -96,6 +106,7 @@ class Diagnostics:
             'bytes_per_s': _number(monitor.bytes_per_s(now_ns)),
             'content': monitor.content or NOT_AVAILABLE,
             'still_s': _number(still_s),
+            'distance_from_training': _number(distance),
             'lost': monitor.lost,
             **{f'rejected: {reason}': count for reason, count in monitor.rejects.items()},
             'anchors_dropped': self._tally.drops_for(input_.source),
@@ -122,6 +133,10 @@ class Diagnostics:
             problems.append((_WARN, f'latency p95 {total[1]:.0f} ms is above diagnostics.max_latency_ms'))
         if stale:
             problems.append((_WARN, f'no recent position of {", ".join(stale)}'))
+        distance = self._features.recent if self._features else None
+        if distance is not None and distance > FAR:
+            far = f'features are {distance:.1f} times as far off as those of the training data go'
+            problems.append((_WARN, f'{far}: does the robot see and do what it did in training?'))
         encoding = self._pipeline.counts.sets - published - faults - tally.unencoded
         values: dict[str, object] = {
             'anchors': self._pipeline.counts.anchors,
@@ -130,6 +145,7 @@ class Diagnostics:
             **{f'dropped: {reason}': count for reason, count in sorted(drops.items())},
             'recent_drop_share': _number(share),
             'stale_joints': ', '.join(stale) or 'none',
+            'feature_distance': _number(distance),
             **{f'skew_max_ms: {source}': _number(ms) for source, ms in tally.worst_skew_ms().items()},
         }
         for stage, percentiles in stages.items():

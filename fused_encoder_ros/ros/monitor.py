@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fused_encoder_ros.content.watch import Watcher
 from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, Outcome, Reason, Reject
 from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.outputs import STAGES
@@ -286,6 +287,25 @@ def resident_bytes() -> int:
     """Memory of this process that is in RAM."""
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE')
+
+
+class ContentLog:
+    """Says in one line each what is wrong with what the data show, and when it is over."""
+
+    def __init__(self, log: Callable[[str, str], None], watcher: Watcher | None) -> None:
+        self._log = log
+        self._watcher = watcher
+        self._said: dict[tuple[str, str, str], str] = {}
+
+    def check(self) -> None:
+        """Once a second."""
+        now = {fault.key: fault for fault in self._watcher.faults} if self._watcher else {}
+        for key, fault in now.items():
+            if key not in self._said:
+                self._log('warn', str(fault))
+                self._said[key] = fault.title
+        for key in [key for key in self._said if key not in now]:
+            self._log('info', f'no longer: {self._said.pop(key)}')
 
 
 class SilenceWatch:

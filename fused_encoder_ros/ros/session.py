@@ -16,6 +16,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiArrayLayout, String
 from std_srvs.srv import Trigger
 
+from fused_encoder_ros.content.inspector import watcher_of
 from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.outputs import (
@@ -29,7 +30,7 @@ from fused_encoder_ros.pipeline.outputs import (
 from fused_encoder_ros.ros.diagnostics import Diagnostics, explain_silence
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
-from fused_encoder_ros.ros.monitor import ArrivalClock, Latencies, SilenceWatch, Tally
+from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, Tally
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import Settings
 
@@ -63,6 +64,8 @@ class Session:
         self._latencies = Latencies()
         self._arrivals = ArrivalClock()
         self.pipeline = settings.pipeline()
+        self._content = ContentLog(self._log, watcher_of(self.pipeline))
+        self._features = settings.feature_watch()
         self.pipeline.watch(self._on_decoded, self._arrivals.settled)
         self._silence = SilenceWatch(self._log)
         self._filter = ObservationFilter(self.pipeline)
@@ -83,7 +86,14 @@ class Session:
                     input_.registerCallback(self._on_message, input_)
                     self.inputs.append(input_)
             self._diagnostics = Diagnostics(
-                node.get_name(), self.inputs, self.pipeline, model, self._worker.model, self.tally, self._latencies
+                node.get_name(),
+                self.inputs,
+                self.pipeline,
+                model,
+                self._worker.model,
+                self.tally,
+                self._latencies,
+                self._features,
             )
             # The steady clock, so that a dead camera and a stopped /clock show.
             for period_s, callback in ((0.5, self._refresh_inputs), (1.0, self._report)):
@@ -171,6 +181,7 @@ class Session:
         )
         if not silence:
             self._drops_before = self.tally.all_drops()
+        self._content.check()
         stamp = self._node.get_clock().now().to_msg()
         encoders = self._node.count_publishers(f'~/{FEATURE_TOPIC}')
         status = self._diagnostics.report(self._settings, silence, encoders)
@@ -181,6 +192,8 @@ class Session:
     def _on_feature(self, feature: Feature, timing: Timing) -> None:
         self._outputs[FEATURE_TOPIC].publish(self._messages.feature(feature))
         self._outputs[STAMPED_TOPIC].publish(self._messages.stamped(feature))
+        if self._features:
+            self._features.see(feature.values)
         latency_ms = self._arrivals.stages(feature, timing, self._clock_ns())
         self._latencies.add(latency_ms)
         self.tally.published += 1

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fused_encoder_ros.content.features import FeatureWatch
+from fused_encoder_ros.content.inspector import ContentInspector
+from fused_encoder_ros.content.reference import Reference
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.options import ModelOptions
 from fused_encoder_ros.model.packed_spec import read_packed_spec
@@ -17,6 +20,7 @@ from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.settings.parameter import Parameter
 from fused_encoder_ros.settings.table import SPEC_PARAMETERS, parameters
 from fused_encoder_ros.settings.topics import COMPRESSED_SUFFIX, absolute, is_compressed, refuse_shared_topics
+from fused_encoder_ros.settings.training import reference_in
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec, check_cameras
 
 NODE_NAME = 'fused_encoder'
@@ -71,15 +75,34 @@ class Settings:
 
     def provenance(self) -> dict[str, Any]:
         """What decides about observations and travels with results: spec, matching and topics, as JSON has them."""
+        refuses = {'content_faults': 'refuse'} if self.values['content_faults'] == 'refuse' else {}
         return {
             'spec': self.spec.to_dict(),
             'sync': dataclasses.asdict(self.sync),
             'topics': {source: list(names) for source, names in self.topics.items()},
+            **refuses,
         }
 
+    def reference(self) -> Reference | None:
+        """What the checkpoint's profile says of the training data; None where it has none, or `content_faults` is off.
+
+        Raises:
+            CheckpointError, ConfigError: when the profile cannot be used.
+        """
+        if self.values['content_faults'] == 'off':
+            return None
+        return reference_in(self.values['checkpoint'], self.spec)
+
     def pipeline(self, keep_full_images: bool = False) -> Pipeline:
-        """A pipeline that goes by these settings, with nothing in it yet."""
-        return Pipeline(self.spec, self.sync, self.values['untyped_color_order'], keep_full_images)
+        """A pipeline that goes by these settings, with nothing in it yet; raises as `reference`."""
+        reference = self.reference()
+        inspector = ContentInspector(reference, self.values['content_faults'] == 'refuse') if reference else None
+        return Pipeline(self.spec, self.sync, self.values['untyped_color_order'], keep_full_images, inspector)
+
+    def feature_watch(self) -> FeatureWatch | None:
+        """What measures features against those of the training data; None where the checkpoint's profile has none."""
+        reference = self.reference()
+        return FeatureWatch(reference) if reference and reference.features else None
 
 
 def cameras_of(values: Mapping[str, Any]) -> tuple[str, ...]:

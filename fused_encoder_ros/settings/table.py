@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from fused_encoder_ros.content.inspector import POLICIES
 from fused_encoder_ros.model.options import DESIGNS, ENGINES, PRECISIONS
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.options import MATCHES
@@ -107,6 +108,16 @@ _MATCHING = (
     _live('horizon_s', 1.0, 'how long frames are kept; a stamp this far backwards is a jump of the clock', 0.05, 60.0),
 )
 
+_CONTENT = (
+    Parameter(
+        'content_faults',
+        'warn',
+        'what to do when data do not look like the training data, where the checkpoint has a profile of these. '
+        'warn: tell it in diagnostics and summaries; refuse: also drop sets as content:<fault> while it lasts; off: do not look',
+        choices=POLICIES,
+    ),
+)
+
 _DIAGNOSTICS = (
     _live(
         'silence_s',
@@ -148,5 +159,6 @@ def parameters(cameras: Sequence[str] = CAMERAS) -> tuple[Parameter, ...]:
             choices=('', *cameras),
         ),
         *_MATCHING,
+        *_CONTENT,
         *_DIAGNOSTICS,
     )

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from fused_encoder_ros import __version__
+from fused_encoder_ros.content.inspector import told_of, watcher_of
+from fused_encoder_ros.content.watch import Told
 from fused_encoder_ros.diagnosis.facts.matching import SetSkew, Skews, WhatIf, bracket, match, skews, what_if
 from fused_encoder_ros.diagnosis.facts.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
 from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream, describe_stream
@@ -85,6 +87,7 @@ class Facts:
         timeline: what happened when.
         samples: sets from along the bag.
         settings: the parameters.
+        content: what is wrong with what the data show, by the profile of the checkpoint; None where it has none.
         versions: of the programs involved.
     """
 
@@ -104,6 +107,7 @@ class Facts:
     timeline: Timeline
     samples: list[Sample]
     settings: Settings
+    content: list[Told] | None
     versions: dict[str, str]
 
     @property
@@ -203,6 +207,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         timeline=_timeline(recording, streams, begin_ns, end_ns),
         samples=list(recording.samples.values()),
         settings=settings,
+        content=told_of(pipeline) if watcher_of(pipeline) else None,
         versions=_versions(),
     )
 

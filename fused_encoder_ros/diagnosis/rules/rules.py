@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from fused_encoder_ros.diagnosis.facts.facts import Facts
-from fused_encoder_ros.diagnosis.rules import clocks
+from fused_encoder_ros.diagnosis.rules import clocks, content
 from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity, Verdict, worst_first, worst_of
 from fused_encoder_ros.diagnosis.rules.likely import likely_joints, likely_topics, other_arm
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
@@ -272,6 +272,7 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     clocks.unset_stamps,
     clocks.repeated_stamps,
     _joint_names,
+    content.faults,
     _tolerance,
     clocks.lags,
     _slow_joints,

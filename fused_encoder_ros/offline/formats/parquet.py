@@ -23,13 +23,22 @@ class ParquetSink:
     """Writes features to one Parquet file, a row group at a time; `metadata` goes into the file as JSON by key.
 
     Columns: `stamp_ns`; `feature` float32 [D]; `<camera>_stamp_ns` for each camera; `joints` float64 [J], positions at
-    `stamp_ns` before standardising; `<source>_skew_ms` for each camera and `joint_states`.
+    `stamp_ns` before standardising; `<source>_skew_ms` for each camera and `joint_states`; with `has_distance`,
+    `feature_distance` float32, see `Feature.distance`.
     """
 
-    def __init__(self, path: Path, spec: ObservationSpec, metadata: Mapping[str, Any], feature_dim: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: ObservationSpec,
+        metadata: Mapping[str, Any],
+        feature_dim: int,
+        has_distance: bool = False,
+    ) -> None:
         feature = pa.field('feature', pa.list_(pa.float32(), feature_dim))
         stamp, *others = _columns(spec)
-        self._table = _Table(path, [stamp, feature, *others], metadata)
+        distance = [pa.field('feature_distance', pa.float32())] if has_distance else []
+        self._table = _Table(path, [stamp, feature, *others, *distance], metadata)
 
     def __enter__(self) -> ParquetSink:
         return self
@@ -39,7 +48,8 @@ class ParquetSink:
 
     def write(self, feature: Feature) -> None:
         """Append a feature."""
-        self._table.write({**_row(feature.observation), 'feature': feature.values})
+        row = {**_row(feature.observation), 'feature': feature.values}
+        self._table.write(row | ({} if feature.distance is None else {'feature_distance': feature.distance}))
 
 
 class ParquetEpisode:

@@ -1,0 +1,135 @@
+"""What observations of a small lab show, rendered at the encoder's size, and faults put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_encoder_ros.content.profile import Profile, ProfileMaker
+from fused_encoder_ros.content.reference import Reference
+from fused_encoder_ros.content.watch import ContentFault, Watcher
+from fused_encoder_ros.lab import Lab
+from fused_encoder_ros.pipeline.data import JOINTS, Observation
+from fused_encoder_ros.spec import ObservationSpec
+from fused_encoder_ros.synthetic import Rig
+
+SPEC = ObservationSpec()
+RATE_HZ = 5.0
+
+Picture = NDArray[np.uint8]
+Change = Callable[[Observation], Observation]
+
+_POSTURE = np.random.default_rng(5).uniform(-0.8, 0.8, len(SPEC.joint_names))
+"""About which the joints move: robots do not train around zero."""
+
+
+def episode(seed: int, seconds: float = 12.0, still: bool = False, spec: ObservationSpec = SPEC) -> list[Observation]:
+    """Observations of one episode: other objects, other light and other motion for each seed."""
+    rng = np.random.default_rng((seed, 77))
+    lab = Lab(objects=seed, brightness=float(rng.uniform(0.8, 1.2)), warmth=float(rng.uniform(-0.05, 0.05)))
+    rig = Rig(seed=seed, lab=lab, width=112, height=84, cameras=spec.cameras)
+    made = []
+    for number in range(int(seconds * RATE_HZ)):
+        stamp_ns = 1_000_000_000 + int(number * 1e9 / RATE_HZ)
+        moment_ns = 1_000_000_000 if still else stamp_ns
+        views = [lab.view(c, (84, 112), _joints(rig, moment_ns), stamp_ns) for c in spec.cameras]
+        images = np.concatenate([cv2.resize(view, (84, 84)) for view in views], axis=2).astype(np.uint8)
+        positions = rig.joint_positions(moment_ns) + _POSTURE
+        stamps = dict.fromkeys((*spec.cameras, JOINTS), stamp_ns)
+        made.append(Observation(stamp_ns, images, positions.astype(np.float32), positions, stamps))
+    return made
+
+
+def _joints(rig: Rig, time_ns: int) -> dict[str, float]:
+    return dict(zip(rig.joint_names, rig.joint_positions(time_ns).tolist()))
+
+
+def profile_of(observations: list[Observation], spec: ObservationSpec = SPEC) -> Profile:
+    """The profile of one episode."""
+    maker = ProfileMaker(spec)
+    for observation in observations:
+        maker.see(observation)
+    return maker.finish()
+
+
+def faults_in(reference: Reference, observations: list[Observation], change: Change) -> tuple[list[ContentFault], float]:
+    """The faults that are told of changed observations, and after how many seconds the first was."""
+    watcher = Watcher(reference)
+    found: dict[tuple[str, str, str], ContentFault] = {}
+    first_s = float('inf')
+    for observation in observations:
+        for fault in watcher.see(change(observation)):
+            first_s = min(first_s, (observation.stamp_ns - observations[0].stamp_ns) / 1e9)
+            found[fault.key] = fault
+    return list(found.values()), first_s
+
+
+def of_camera(camera: str, change: Callable[[Picture], Picture], spec: ObservationSpec = SPEC) -> Change:
+    """A change of one camera's pictures."""
+    at = 3 * spec.cameras.index(camera)
+
+    def apply(observation: Observation) -> Observation:
+        images = observation.images.copy()
+        images[..., at : at + 3] = change(np.ascontiguousarray(images[..., at : at + 3]))
+        return replace(observation, images=images)
+
+    return apply
+
+
+def of_joints(change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Change:
+    """A change of the positions."""
+
+    def apply(observation: Observation) -> Observation:
+        positions = change(observation.joint_positions.copy())
+        return replace(observation, joint_positions=positions, joints=positions.astype(np.float32))
+
+    return apply
+
+
+def exchanged(one: str, other: str) -> Change:
+    """Two cameras that show each other's pictures."""
+
+    def apply(observation: Observation) -> Observation:
+        pictures = dict(observation.camera_images)
+        pictures[one], pictures[other] = pictures[other], pictures[one]
+        return replace(observation, images=np.concatenate([pictures[c] for c in SPEC.cameras], axis=2))
+
+    return apply
+
+
+def frozen(camera: str) -> Change:
+    """A camera whose first picture comes again and again."""
+    first: list[Picture] = []
+
+    def same(picture: Picture) -> Picture:
+        first.append(picture)
+        return first[0]
+
+    return of_camera(camera, same)
+
+
+def stuck(joint: int) -> Change:
+    """A joint that stays where it was first."""
+    first: list[float] = []
+
+    def same(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        first.append(positions[joint])
+        positions[joint] = first[0]
+        return positions
+
+    return of_joints(same)
+
+
+def unchanged(observation: Observation) -> Observation:
+    """No fault."""
+    return observation
+
+
+def in_turn(episodes: list[list[Observation]]) -> Iterator[Observation]:
+    """Episodes one after the other."""
+    for one in episodes:
+        yield from one

@@ -1,0 +1,212 @@
+"""Faults of content: each is found and named in episodes of their own, and sound episodes are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from scenes import (
+    SPEC,
+    Change,
+    episode,
+    exchanged,
+    faults_in,
+    frozen,
+    of_camera,
+    of_joints,
+    profile_of,
+    stuck,
+    unchanged,
+)
+
+from fused_encoder_ros.content.inspector import ContentInspector
+from fused_encoder_ros.content.profile import Profile, merge
+from fused_encoder_ros.content.reference import Reference
+from fused_encoder_ros.content.watch import Watcher
+from fused_encoder_ros.pipeline.data import JOINTS, Observation, Reason
+
+CAMERAS = SPEC.cameras
+
+
+def turned(camera: str) -> Change:
+    return of_camera(camera, lambda picture: np.rot90(picture, 2))
+
+
+def tilted(picture: np.ndarray) -> np.ndarray:
+    turn = cv2.getRotationMatrix2D((41.5, 41.5), 18, 1.0)
+    return cv2.warpAffine(picture, turn, (84, 84), borderMode=cv2.BORDER_REFLECT)
+
+
+def times(joint: int, factor: float) -> Change:
+    def change(positions: np.ndarray) -> np.ndarray:
+        positions[joint] *= factor
+        return positions
+
+    return of_joints(change)
+
+
+PICTURES: dict[str, Callable[[str], Change]] = {
+    'red_and_blue_exchanged': lambda camera: of_camera(camera, lambda picture: picture[..., ::-1]),
+    'turned_180': turned,
+    'turned_90': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, -1)),
+    'turned_270': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, 1)),
+    'mirrored': lambda camera: of_camera(camera, lambda picture: picture[:, ::-1]),
+    'flipped': lambda camera: of_camera(camera, lambda picture: picture[::-1]),
+    'too_dark': lambda camera: of_camera(camera, lambda picture: (0.3 * picture).astype(np.uint8)),
+    'too_bright': lambda camera: of_camera(camera, lambda picture: np.minimum(2.5 * picture, 255).astype(np.uint8)),
+    'covered': lambda camera: of_camera(camera, lambda picture: (0.02 * picture + 6).astype(np.uint8)),
+    'blurred': lambda camera: of_camera(camera, lambda picture: cv2.GaussianBlur(picture, (0, 0), 2.5)),
+    'frozen': frozen,
+    'moved': lambda camera: of_camera(camera, tilted),
+}
+
+
+def test_sound_episodes_are_left_alone(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    """Other objects, other motion, and light that is brighter or darker by a fifth."""
+    for observations in new_episodes:
+        assert faults_in(reference, observations, unchanged)[0] == []
+
+
+@pytest.mark.parametrize('fault', PICTURES)
+@pytest.mark.parametrize('camera', CAMERAS)
+def test_faults_of_pictures_are_named(
+    reference: Reference, new_episodes: list[list[Observation]], camera: str, fault: str
+) -> None:
+    for observations in new_episodes:
+        found, first_s = faults_in(reference, observations, PICTURES[fault](camera))
+        assert [(one.source, one.fault) for one in found] == [(camera, fault)]
+        assert first_s <= 5.0
+
+
+def test_exchanged_cameras(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    for observations in new_episodes:
+        found, _ = faults_in(reference, observations, exchanged('left_wrist', 'right_wrist'))
+        assert {(one.source, one.fault, one.about) for one in found} == {
+            ('left_wrist', 'exchanged', 'right_wrist'),
+            ('right_wrist', 'exchanged', 'left_wrist'),
+        }
+        told = next(str(one) for one in found if one.source == 'left_wrist')
+        assert told.startswith('left_wrist shows what right_wrist showed in training (this fits ')
+        assert 'over 15 sets). Exchange topics.left_wrist and topics.right_wrist' in told
+
+
+def test_one_camera_on_two_topics(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    def both_left(observation: Observation) -> Observation:
+        left = observation.images[..., :3]
+        return of_camera('right_wrist', lambda _: left)(observation)
+
+    found, _ = faults_in(reference, new_episodes[0], both_left)
+    assert [(one.source, one.fault, one.about) for one in found] == [('right_wrist', 'exchanged', 'left_wrist')]
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault', 'about'),
+    [
+        (of_joints(np.degrees), 'degrees', 'the joints'),
+        (of_joints(lambda q: np.concatenate([q[8:], q[:8]])), 'arms_exchanged', 'the joints'),
+        (times(7, 100.0), 'scaled', 'left_gripper'),
+        (times(15, 1e3), 'scaled', 'right_gripper'),
+        (stuck(2), 'stuck', 'left_joint_3'),
+    ],
+)
+def test_faults_of_joints_are_named(
+    reference: Reference, new_episodes: list[list[Observation]], change: Change, fault: str, about: str
+) -> None:
+    for observations in new_episodes:
+        found, first_s = faults_in(reference, observations, change)
+        assert (JOINTS, fault, about) in [one.key for one in found]
+        assert {one.source for one in found} == {JOINTS} and first_s <= 5.0
+
+
+def test_a_joint_beyond_its_range_is_told_with_the_range(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    def change(positions: np.ndarray) -> np.ndarray:
+        positions[4] = 5.0 + 0.1 * positions[4]
+        return positions
+
+    found, _ = faults_in(reference, new_episodes[0], of_joints(change))
+    (one,) = [one for one in found if one.source == JOINTS]
+    low, high = reference.profile.lowest[4], reference.profile.highest[4]
+    assert 'left_joint_5' in one.title and f'; {low:.2f} to {high:.2f} in training' in one.evidence
+
+
+def test_two_faults_at_once(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    def change(observation: Observation) -> Observation:
+        return times(15, 1e3)(turned('global')(observation))
+
+    found, _ = faults_in(reference, new_episodes[1], change)
+    assert {(one.source, one.fault) for one in found} == {('global', 'turned_180'), (JOINTS, 'scaled')}
+
+
+def test_a_robot_at_rest_is_neither_frozen_nor_stuck(reference: Reference) -> None:
+    found, _ = faults_in(reference, episode(104, still=True), unchanged)
+    assert not {one.fault for one in found} & {'frozen', 'stuck'}
+
+
+def test_what_cannot_be_told_is_not_told() -> None:
+    """A camera that sees a symmetric, grey scene: upside down, mirrored or with other colours it looks the same."""
+    ramp = np.abs(np.linspace(-1, 1, 84))
+    plain = (60 + 100 * np.maximum(ramp[:, np.newaxis], ramp[np.newaxis]))[..., np.newaxis].repeat(3, axis=2)
+
+    def grey(observation: Observation) -> Observation:
+        light = 1 + 0.1 * np.sin(observation.stamp_ns / 1e9)
+        return of_camera('global', lambda _: (light * plain).astype(np.uint8))(observation)
+
+    reference = Reference(merge([profile_of([grey(o) for o in episode(seed)]) for seed in range(6)]))
+    told = {one.hypothesis.fault for one in reference.cameras['global'].likeness.tellings if one.gain is not None}
+    assert not told & {'red_and_blue_exchanged', 'turned_180', 'turned_90', 'mirrored', 'flipped'}
+    for fault in ('red_and_blue_exchanged', 'turned_180', 'mirrored'):
+        observations = [PICTURES[fault]('global')(grey(o)) for o in episode(105)]
+        assert not [one for one in faults_in(reference, observations, unchanged)[0] if one.source == 'global']
+
+
+def test_a_profile_of_one_bag_tells_only_what_is_gross(profiles: list[Profile], new_episodes: list[list[Observation]]) -> None:
+    weak = Reference(profiles[0])
+    assert weak.is_weak and not Reference(merge(profiles)).is_weak
+    found, _ = faults_in(weak, new_episodes[0], of_joints(np.degrees))
+    assert 'degrees' in {one.fault for one in found}
+    assert not {one.fault for one in faults_in(weak, new_episodes[1], unchanged)[0]} & {'exchanged', 'red_and_blue_exchanged'}
+
+
+def test_a_fault_comes_and_goes(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    watcher = Watcher(reference)
+    sound, faulty = new_episodes[0], new_episodes[1]
+    seconds = 1_000_000_000
+    states = []
+    for at, (source, change) in enumerate(((sound, unchanged), (faulty, turned('global')), (sound, unchanged))):
+        for observation in source:
+            shifted = change(Observation(**{**_fields(observation), 'stamp_ns': observation.stamp_ns + 12 * at * seconds}))
+            states.append(bool(watcher.see(shifted)))
+    assert not any(states[:60]) and all(states[90:120]) and not any(states[-20:])
+    (told,) = watcher.told.values()
+    assert told.fault == 'turned_180' and 13 * seconds <= told.first_ns <= 19 * seconds and told.last_ns <= 29 * seconds
+
+
+def test_a_clock_that_is_set_back_begins_a_new_window(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    watcher = Watcher(reference)
+    for observation in (*new_episodes[0], *new_episodes[1]):
+        assert watcher.see(observation) == ()
+
+
+def test_what_is_told_depends_on_the_observations_alone(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    """Sets at 5 Hz and the same among others at 25 Hz give the same windows."""
+    slow, _ = faults_in(reference, new_episodes[2], turned('left_wrist'))
+    again, _ = faults_in(reference, new_episodes[2], turned('left_wrist'))
+    assert slow == again and slow
+
+
+def test_refusing_drops_with_the_fault(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    warning, refusing = ContentInspector(reference, refuses=False), ContentInspector(reference, refuses=True)
+    drops = []
+    for observation in map(turned('global'), new_episodes[0]):
+        assert warning.inspect(observation) is None
+        drops.append(refusing.inspect(observation))
+    assert drops[0] is None and drops[-1] is not None
+    assert drops[-1].reason is Reason.CONTENT and drops[-1].key == 'content:turned_180' and drops[-1].stream == 'global'
+    assert drops[-1].detail.startswith('global is upside down (') and warning.watcher.told == refusing.watcher.told
+
+
+def _fields(observation: Observation) -> dict[str, object]:
+    names = ('stamp_ns', 'images', 'joints', 'joint_positions', 'stamps_ns')
+    return {name: getattr(observation, name) for name in names}

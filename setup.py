@@ -59,6 +59,7 @@ setup(
             'lerobot',
             'mcap-ros2-support',
             'moto[s3]',
+            'pdoc',
             'pytest',
             'ray[client]',
             'triton',

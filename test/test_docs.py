@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import doctest
 import importlib
 import inspect
 import os
@@ -24,7 +25,7 @@ from types import ModuleType
 
 import pytest
 
-from fused_encoder_ros.cli import _parser
+from fused_encoder_ros.cli import _parser, main
 from fused_encoder_ros.settings import OF_EVERY_NODE, Settings, parameters, read_parameter_file
 
 ROOT = Path(__file__).parent.parent
@@ -255,3 +256,12 @@ def test_public_names_say_what_they_are(module: ModuleType) -> None:
         if dataclasses.is_dataclass(value):
             undescribed = [field.name for field in dataclasses.fields(value) if f'{field.name}:' not in rest]
             assert not undescribed, f'{name}: the docstring does not describe {undescribed}'
+
+
+def test_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(['rig', 'my_bag', '--duration', '1', '--size', '64x48']) == 0
+    places = {sys.modules[getattr(module, name).__module__] for module in PUBLIC for name in module.__all__}
+    results = {place.__name__: doctest.testmod(place) for place in places}
+    assert not any(result.failed for result in results.values()), results
+    assert any(result.attempted for result in results.values())

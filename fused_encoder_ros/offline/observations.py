@@ -52,9 +52,10 @@ def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterat
         BagError: if the bag cannot be read, lacks a topic, or is cut off.
 
     Example:
-        >>> for outcome in read_observations('my_bag', Settings.from_values({})):
-        ...     if isinstance(outcome, Observation):
-        ...         print(outcome.stamp_ns, outcome.images.shape, outcome.joints.shape)
+        >>> outcomes = list(read_observations('my_bag', Settings.from_values({})))
+        >>> observations = [outcome for outcome in outcomes if isinstance(outcome, Observation)]
+        >>> observations[0].images.shape
+        (84, 84, 9)
     """
     with Bag(Path(bag), settings.topics) as opened:
         yield from outcomes_of(opened, settings.pipeline())

@@ -1,6 +1,7 @@
 # make demo   sets up, then runs robot and node on real DDS and draws what came out
 # make test   sets up, then checks and tests everything
 # make gpu    sets up, then checks and measures the model on an NVIDIA GPU, in less than eight minutes
+# make api    sets up, then builds the Python reference into build/api
 # All build .venv from pinned versions and touch nothing outside this folder.
 # make test-all   runs the tests on every Python and ROS 2 distribution, each in an environment of its own
 
@@ -28,7 +29,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 export COLCON_HOME := $(CURDIR)/build/colcon_home
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: setup demo gpu test test-all check unit colcon lock clean
+.PHONY: setup demo gpu api test test-all check unit colcon lock clean
 
 setup: $(VENV)/.complete
 
@@ -46,6 +47,9 @@ demo: setup
 
 gpu: setup
 	$(BIN)/python benchmarks/gpu.py --out benchmarks/results/gpu.json
+
+api: setup
+	$(BIN)/python docs/api.py --out build/api
 
 # colcon runs the whole suite, on the package as it installs it; `unit` runs it on the sources.
 test: check colcon

@@ -17,7 +17,7 @@ def installed(folder: str) -> tuple[str, list[str]]:
 setup(
     name=package_name,
     version='0.1.0',
-    description='Cameras and joint states in, one fused feature a set out; the same numbers live and from bags',
+    description='Encodes time-matched camera images and joint states into one feature each, live in ROS 2 and from bags',
     license='Apache-2.0',
     packages=find_packages(include=[package_name, f'{package_name}.*']),
     package_data={package_name: ['py.typed', 'offline/report/style.css', 'fleet/report/run.css', 'fleet/report/bags.js']},
@@ -59,6 +59,7 @@ setup(
             'lerobot',
             'mcap-ros2-support',
             'moto[s3]',
+            'pdoc',
             'pytest',
             'ray[client]',
             'triton',

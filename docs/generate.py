@@ -1,12 +1,14 @@
-"""Write the parts of the documentation that come from the code: the table of parameters and the reference of the commands.
+"""Write the parts of the documentation that come from the code: parameters, commands and the public Python names.
 
-python docs/generate.py            # after a change of either
+python docs/generate.py            # after a change of any of them
 python docs/generate.py --check    # exit code 1 where a file is behind the code
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -102,18 +104,40 @@ def _row(*cells: str) -> str:
     return f'| {" | ".join(escaped)} |'
 
 
-GENERATED: dict[str, tuple[str, Callable[[], str]]] = {
-    'README.md': ('parameters', parameter_table),
-    'docs/reference/cli.md': ('commands', command_reference),
+def public_names(module: str) -> str:
+    """Every name that the module exports, a row each with the first line of its docstring."""
+    package = importlib.import_module(module)
+    objects = {name: getattr(package, name) for name in package.__all__}
+    rows = [_row(f'`{name}`', _kind(value), _summary(value)) for name, value in objects.items()]
+    return '\n'.join([_row('name', 'kind', 'what it is'), _row('---', '---', '---'), *rows])
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, type):
+        return 'function'
+    return 'exception' if issubclass(value, Exception) else 'class'
+
+
+def _summary(value: object) -> str:
+    return inspect.cleandoc(value.__doc__ or '').partition('\n\n')[0].replace('\n', ' ')
+
+
+GENERATED: dict[str, dict[str, Callable[[], str]]] = {
+    'docs/reference/parameters.md': {'parameters': parameter_table},
+    'docs/reference/cli.md': {'commands': command_reference},
+    'docs/reference/python.md': {
+        'names': lambda: public_names('fused_encoder_ros'),
+        'names of the model': lambda: public_names('fused_encoder_ros.model'),
+    },
 }
 
 
 def renewed(text: str, name: str, content: str) -> str:
-    """The text with what stands between the markers of that name replaced."""
+    """The text, with everything between the markers of that name replaced by the content."""
     pattern = re.compile(rf'(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)', re.DOTALL)
     new, count = pattern.subn(lambda match: f'{match[1]}{content}\n{match[2]}', text)
     if count != 1:
-        raise SystemExit(f'there is not one place marked {name!r}')
+        raise SystemExit(f'the page must have one place marked {name!r}, but has {count}')
     return new
 
 
@@ -123,9 +147,10 @@ def main() -> int:
     options.add_argument('--check', action='store_true', help='write nothing; exit code 1 where a file is behind the code')
     check = options.parse_args().check
     behind = []
-    for path, (name, content) in GENERATED.items():
-        text = (ROOT / path).read_text()
-        new = renewed(text, name, content())
+    for path, parts in GENERATED.items():
+        new = text = (ROOT / path).read_text()
+        for name, content in parts.items():
+            new = renewed(new, name, content())
         if new != text:
             behind.append(path)
             if not check:

@@ -1,7 +1,8 @@
-"""Cameras and joint states in, one fused feature a set out; the same numbers live and from bags.
+"""Encodes time-matched camera images and joint states into one feature each, live in ROS 2 and from bags.
 
-What `__all__` names is public, and documented in docs/how-to/use-from-python.md. It needs no ROS, and torch only for the
-model: each name is imported when it is first used. Everything else in the package may change without notice.
+The names in `__all__`, and those in `fused_encoder_ros.model.__all__`, are public; docs/how-to/use-from-python.md shows how to
+use them. They need no ROS, and only the model needs torch: each name is imported when it is first used. Everything else may
+change without notice.
 """
 
 from typing import TYPE_CHECKING
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
         OutputError,
     )
     from fused_encoder_ros.model.model import Model, load_model
-    from fused_encoder_ros.offline.encode import encode_bag
+    from fused_encoder_ros.model.options import ModelOptions
+    from fused_encoder_ros.offline.encode import Summary, encode_bag
     from fused_encoder_ros.offline.observations import encode_observations, read_observations
     from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Reason, Reject
-    from fused_encoder_ros.pipeline.pipeline import Pipeline
+    from fused_encoder_ros.pipeline.options import SyncOptions
+    from fused_encoder_ros.pipeline.pipeline import Counts, Pipeline
     from fused_encoder_ros.settings.files import read_parameter_file
     from fused_encoder_ros.settings.settings import Settings
     from fused_encoder_ros.spec import ObservationSpec
@@ -32,11 +35,13 @@ __all__ = [
     'BagError',
     'CheckpointError',
     'ConfigError',
+    'Counts',
     'Drop',
     'EngineError',
     'Feature',
     'FusedEncoderError',
     'Model',
+    'ModelOptions',
     'Observation',
     'ObservationSpec',
     'OutputError',
@@ -44,6 +49,8 @@ __all__ = [
     'Reason',
     'Reject',
     'Settings',
+    'Summary',
+    'SyncOptions',
     'encode_bag',
     'encode_observations',
     'load_model',
@@ -56,10 +63,12 @@ __getattr__ = lazy(
     {
         'fused_encoder_ros.errors': 'BagError CheckpointError ConfigError EngineError FusedEncoderError OutputError',
         'fused_encoder_ros.model.model': 'Model load_model',
-        'fused_encoder_ros.offline.encode': 'encode_bag',
+        'fused_encoder_ros.model.options': 'ModelOptions',
+        'fused_encoder_ros.offline.encode': 'Summary encode_bag',
         'fused_encoder_ros.offline.observations': 'encode_observations read_observations',
         'fused_encoder_ros.pipeline.data': 'Drop Feature Observation Reason Reject',
-        'fused_encoder_ros.pipeline.pipeline': 'Pipeline',
+        'fused_encoder_ros.pipeline.options': 'SyncOptions',
+        'fused_encoder_ros.pipeline.pipeline': 'Counts Pipeline',
         'fused_encoder_ros.settings.files': 'read_parameter_file',
         'fused_encoder_ros.settings.settings': 'Settings',
         'fused_encoder_ros.spec': 'ObservationSpec',

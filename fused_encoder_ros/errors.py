@@ -1,39 +1,39 @@
-"""The errors a user can act on. Each text names the topic, file or parameter and the fix."""
+"""The errors that a user can act on. The text of each names the topic, file or parameter, and how to fix it."""
 
 from __future__ import annotations
 
 
 class FusedEncoderError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of all errors that this package raises for the user to act on."""
 
 
 class ConfigError(FusedEncoderError):
-    """A parameter, option or observation spec is not usable."""
+    """A parameter, an option or a field of the observation spec has an unusable value."""
 
 
 class DecodeError(FusedEncoderError):
-    """A message cannot be turned into a frame or a joint sample without guessing."""
+    """A message cannot be decoded, or only by guessing what it means."""
 
 
 class CheckpointError(FusedEncoderError):
-    """A checkpoint or weights file cannot be loaded as what was asked for."""
+    """A checkpoint cannot be read, or does not fit the parameters."""
 
 
 class EngineUnavailable(FusedEncoderError):  # noqa: N818
-    """An inference engine cannot run here, or is not exact enough here."""
+    """An inference engine cannot run on this machine, or is not exact enough on it."""
 
 
 class EngineError(FusedEncoderError):
-    """An inference engine failed while encoding."""
+    """The inference engine failed while it was encoding."""
 
 
 class BagError(FusedEncoderError):
-    """A bag cannot be read, or lacks what the encoder needs."""
+    """A bag cannot be read, or lacks a topic that the encoder needs."""
 
 
 class FeaturesError(FusedEncoderError):
-    """A file holds no features that can be read, or two that cannot be compared."""
+    """A file of features cannot be read, or two files cannot be compared."""
 
 
 class OutputError(FusedEncoderError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written, for example because the file exists already."""

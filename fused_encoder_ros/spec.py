@@ -1,7 +1,4 @@
-"""ObservationSpec: what the encoder must be fed.
-
-The one contract that the node, the bag tools and the checkpoint all read.
-"""
+"""The observation spec: how the encoder's input is made, for the node, the bag tools and checkpoints alike."""
 
 from __future__ import annotations
 
@@ -37,21 +34,25 @@ DEFAULT_JOINT_NAMES = tuple(name for arm in _ARMS for name in (*(f'{arm}_joint_{
 
 @dataclass(frozen=True)
 class ObservationSpec:
-    """How raw camera and joint messages become the encoder's input.
+    """How camera and joint messages become the encoder's input; it must be the same as in training.
 
     Attributes:
-        cameras: one to eight names, in the channel order of the stacked image.
-        image_size: side S of the square each camera is resized to, pixels.
-        interpolation: resize method, one of `INTERPOLATIONS` (OpenCV's INTER_* of that name).
-        pixel_divisor: uint8 pixels are divided by this before the mean and std.
-        pixel_mean: per-channel mean after the division: 3 values (for each camera alike) or 3 for each camera.
-        pixel_std: per-channel standard deviation after the division; goes with `pixel_mean`.
-        joint_names: the J joints, in the order of the encoder's input.
-        joint_mean: mean of each joint in its own unit (rad or m); None leaves joints raw.
-        joint_std: standard deviation of each joint; goes with `joint_mean`.
+        cameras: one to eight camera names, in the channel order of the stacked image.
+        image_size: side S of the square that each image is resized to, in pixels (8 to 1024).
+        interpolation: resize method: 'nearest', 'linear', 'area' or 'cubic', as OpenCV defines them.
+        pixel_divisor: every uint8 pixel is divided by this, before the mean and standard deviation are applied.
+        pixel_mean: mean of each channel after the division: 3 values for all cameras, or 3 values per camera. None means 0.
+        pixel_std: standard deviation of each channel after the division. Set it together with `pixel_mean`.
+        joint_names: names of the J joints, in the order of the encoder's input.
+        joint_mean: mean of each joint, in rad or m. None leaves the joint positions as they are.
+        joint_std: standard deviation of each joint, in rad or m. Set it together with `joint_mean`.
 
     Raises:
-        ConfigError: when a field is not usable; the text names the field.
+        ConfigError: if a field has an unusable value; the text names the field.
+
+    Example:
+        >>> ObservationSpec(cameras=('front', 'wrist'), joint_names=('shoulder', 'elbow')).channels
+        6
     """
 
     cameras: tuple[str, ...] = CAMERAS
@@ -94,18 +95,22 @@ class ObservationSpec:
 
     @property
     def channels(self) -> int:
-        """Number of channels of the stacked image: three a camera."""
+        """Number of channels of the stacked image: three per camera."""
         return 3 * len(self.cameras)
 
     @property
     def default_anchor(self) -> str:
-        """The camera that asks for sets where nobody has chosen one: `global` where there is one, else the first."""
+        """The anchor camera where none is chosen: `global` if there is a camera of that name, else the first."""
         return 'global' if 'global' in self.cameras else self.cameras[0]
 
     def standardise(self, positions: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Joint positions float64 [..., J] to the encoder's input, float32.
+        """Turn joint positions into the encoder's input: (positions - mean) / (std + 1e-6), as the training code does.
 
-        (x - mean) / (std + 1e-6), as in the training code; computed in float64 and rounded once.
+        Args:
+            positions: float64 [..., J], in rad or m.
+
+        Returns:
+            float32 [..., J], computed in float64 and rounded once. Without `joint_mean`, the positions as float32.
         """
         if self.joint_mean is None or self.joint_std is None:
             return positions.astype(np.float32)
@@ -114,15 +119,15 @@ class ObservationSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON and YAML values; `from_dict` reads it back."""
+        """The spec as values that JSON and YAML can hold; `from_dict` reads them back."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ObservationSpec:
-        """Build a spec from plain values; a field that is absent keeps its default.
+        """Build a spec from values as `to_dict` returns them; a field that is absent keeps its default.
 
         Raises:
-            ConfigError: on an unknown field or an unusable value.
+            ConfigError: if a field is unknown or has an unusable value.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):

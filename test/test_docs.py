@@ -1,4 +1,4 @@
-"""The documentation: its commands run, its links lead somewhere, and what it names exists.
+"""The documentation: its commands run, its links lead somewhere, what it names exists, and public names are described.
 
 A block of `sh` or `python` runs, page by page and in order, unless a comment `<!-- not run: WHY -->` stands above it. A
 block with a file name after its language is that file.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import doctest
+import importlib
+import inspect
 import os
 import re
 import shlex
@@ -17,10 +21,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from fused_encoder_ros.cli import _parser
+from fused_encoder_ros.cli import _parser, main
 from fused_encoder_ros.settings import OF_EVERY_NODE, Settings, parameters, read_parameter_file
 
 ROOT = Path(__file__).parent.parent
@@ -183,6 +188,20 @@ def test_parameter_files_are_accepted(page: str, tmp_path: Path) -> None:
             Settings.from_values(read_parameter_file(path))
 
 
+def test_the_readme_states_the_defaults() -> None:
+    known = {parameter.name: parameter.default for parameter in parameters()}
+    (table,) = re.findall(r'^\| parameter \| default .*\n.*\n((?:\|.*\n)+)', PAGES['README.md'].read_text(), re.MULTILINE)
+    rows = dict(re.findall(r'^\| `([\w.*]+)` \| (.+?) \|', table, re.MULTILINE))
+    assert len(rows) == 10
+    for name, default in rows.items():
+        if name in ('topics.*', 'joint_names'):  # in words
+            continue
+        value = known[name]
+        stated = re.findall(r'`([^`]*)`|^(empty)', default.partition(':')[0])
+        values = value if isinstance(value, list) else [str(value) or '""']
+        assert [code or word for code, word in stated] == (values or ['empty']), name
+
+
 def test_the_reference_names_every_launch_argument() -> None:
     text = PAGES['docs/reference/parameters.md'].read_text()
     (table,) = re.findall(r'<!-- arguments: .*? -->\n(.*?)<!-- end of arguments -->', text, re.DOTALL)
@@ -199,3 +218,50 @@ def test_dotted_parameters_in_the_text_exist(page: str) -> None:
     for text in code(page):
         if re.fullmatch(r'[a-z_]+(\.[a-z_*]+)+', text) and text.split('.')[0] in groups | set(OF_EVERY_NODE):
             assert text in NAMES or text.endswith('.*'), text
+
+
+# What is public in Python
+
+PUBLIC = [importlib.import_module(name) for name in ('fused_encoder_ros', 'fused_encoder_ros.model')]
+
+
+def described(module: ModuleType) -> Iterator[tuple[str, object]]:
+    """What the module exports, and the public members of its classes."""
+    for name in module.__all__:
+        value = getattr(module, name)
+        yield name, value
+        if isinstance(value, type) and not issubclass(value, Exception):
+            members = {member: kind for member, kind in vars(value).items() if not member.startswith('_')}
+            for member, kind in members.items():
+                if inspect.isfunction(kind) or isinstance(kind, property | classmethod):
+                    yield f'{name}.{member}', kind
+
+
+def test_the_python_reference_is_complete(tmp_path: Path) -> None:
+    command = [sys.executable, '-W', 'error::UserWarning', str(ROOT / 'docs' / 'api.py'), '--out', str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout + result.stderr) == (0, '')
+    for module in PUBLIC:
+        page = (tmp_path / f'{module.__name__.replace(".", "/")}.html').read_text()
+        missing = {name for name, _ in described(module)} - set(re.findall(r'<(?:section|div) id="([\w.]+)"', page))
+        assert not missing
+
+
+@pytest.mark.parametrize('module', PUBLIC, ids=str)
+def test_public_names_say_what_they_are(module: ModuleType) -> None:
+    for name, value in described(module):
+        text = inspect.cleandoc(getattr(value, '__doc__', None) or '')
+        first, _, rest = text.partition('\n\n')
+        assert first.endswith('.') and '\n' not in first, f'{name}: begin the docstring with one line: {first!r}'
+        if dataclasses.is_dataclass(value):
+            undescribed = [field.name for field in dataclasses.fields(value) if f'{field.name}:' not in rest]
+            assert not undescribed, f'{name}: the docstring does not describe {undescribed}'
+
+
+def test_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(['rig', 'my_bag', '--duration', '1', '--size', '64x48']) == 0
+    places = {sys.modules[getattr(module, name).__module__] for module in PUBLIC for name in module.__all__}
+    results = {place.__name__: doctest.testmod(place) for place in places}
+    assert not any(result.failed for result in results.values()), results
+    assert any(result.attempted for result in results.values())

@@ -1,6 +1,6 @@
-"""The encoder, its checkpoints and its engines. Torch only: no ROS messages.
+"""The encoder, its checkpoints and its engines, in torch alone: for training and for loading models.
 
-Nothing is imported before it is used, since torch takes seconds and `options` and `packed_spec` do without.
+Each name is imported when it is first used, because torch takes seconds to import.
 """
 
 from typing import TYPE_CHECKING

@@ -107,15 +107,15 @@ def build_encoder(dimensions: Dimensions) -> Encoder:
 
 
 def load_encoder(path: str | os.PathLike[str], design: str = 'auto', cameras: Sequence[str] = CAMERAS) -> Encoder:
-    """Load a checkpoint into an encoder of its own design and dimensions, in eval mode.
+    """Load a checkpoint into an encoder of the right design and size, in eval mode.
 
     Args:
-        path: what the training code saved, see `read_state_dict`, or a packed checkpoint.
-        design: 'auto' takes what the checkpoint is; otherwise the design that it must be.
-        cameras: see `read_dimensions`.
+        path: a state dict of the training code (.pth or .safetensors), or a packed checkpoint.
+        design: 'single' or 'three_stream' to require that design; 'auto' takes what the checkpoint holds.
+        cameras: names of the cameras, in channel order.
 
     Raises:
-        CheckpointError: when it cannot be read, is of the other design, or does not fit key by key.
+        CheckpointError: if the file cannot be read, holds another design, or lacks keys or has surplus ones.
     """
     return encoder_of(read_state_dict(path, _JOINTS), str(path), design, cameras)
 
@@ -174,7 +174,7 @@ def random_encoder(dimensions: Dimensions, seed: int) -> Encoder:
 
 
 def content_hash(encoder: nn.Module) -> str:
-    """SHA-256 over every tensor's name, type, shape and bytes: equal for equal weights, however they were stored."""
+    """SHA-256 of the weights, in hex: the same for the same weights, whatever kind of file they came from."""
     return hash_tensors(encoder.state_dict())
 
 

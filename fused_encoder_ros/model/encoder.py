@@ -34,16 +34,20 @@ _DROPOUT = 0.1
 
 
 class ResNet18Encoder(nn.Module):
-    """torchvision's ResNet18 without its classifier, then Linear(512, output_dim) and ReLU.
+    """torchvision's ResNet18 without its classifier, followed by Linear(512, output_dim) and ReLU.
 
     Args:
-        output_dim: width of the image feature.
-        pretrained: None for random weights; a path of a torchvision ResNet18 state dict; or the name of a
+        output_dim: number of values of the image feature.
+        pretrained: None for random weights; the path of a torchvision ResNet18 state dict; or the name of a
             `ResNet18_Weights` entry such as 'IMAGENET1K_V1', which torchvision downloads unless it is cached.
-        in_channels: input channels, a multiple of 3.
-        conv1_init: how three pretrained input channels become `in_channels`: 'copy' repeats them, so that conv1's
-            response to the same picture in every camera is in_channels / 3 times as strong, which the frozen
-            BatchNorm statistics do not expect; 'scaled' divides by that factor, which keeps the response's size.
+        in_channels: number of input channels, a multiple of 3.
+        conv1_init: how the three pretrained input channels become `in_channels`. 'copy' repeats them: the same picture in
+            every camera then excites conv1 in_channels / 3 times as strongly, which the frozen BatchNorm statistics do not
+            expect. 'scaled' also divides them by that factor, so that the response keeps its size.
+
+    Raises:
+        ConfigError: if `conv1_init` is unknown, or `in_channels` is not a multiple of 3.
+        CheckpointError: if `pretrained` is neither a file nor a name of torchvision's weights.
     """
 
     def __init__(
@@ -73,20 +77,20 @@ class ResNet18Encoder(nn.Module):
         self.fc = nn.Linear(512, output_dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images float32 [B,in_channels,H,W] to features float32 [B,output_dim], not negative.
+        """Encode images float32 [B,in_channels,H,W] into features float32 [B,output_dim], none of them negative.
 
-        The convolutions may be in another precision than the rest.
+        The convolutions may run in another precision than the rest.
         """
         convolutions = self.resnet(image.to(next(self.resnet.parameters()).dtype))
         return torch.relu(self.fc(torch.flatten(convolutions, 1).to(self.fc.weight.dtype)))
 
 
 class FusionEncoder(nn.Module):
-    """What the designs share: features of the images and of the joints, joined and fused.
+    """What both designs share: they join the features of images and joints, and fuse them into one.
 
     Attributes:
-        joint_dim: number of joints J.
-        fusion_dim: width of the fused feature.
+        joint_dim: number J of joints.
+        fusion_dim: number of values of the fused feature.
     """
 
     joint_dim: int
@@ -95,37 +99,40 @@ class FusionEncoder(nn.Module):
     fusion_fc: nn.Sequential
 
     def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
-        """What computes `image_features`, each by itself."""
+        """The functions that compute `image_features`, independent of each other."""
         raise NotImplementedError
 
     def image_features(self, images: Tensor) -> list[Tensor]:
-        """Features of stacked images float32 [B,3*N,S,S], one or one for each camera, float32 [B,image_feature_dim]."""
+        """Encode stacked images float32 [B,3*N,S,S] into one feature or one per camera, each float32 [B,image_feature_dim]."""
         return [branch() for branch in self.image_branches(images)]
 
     def forward(self, *images_and_joint: Tensor) -> Tensor:
-        """The image of each camera in turn, float32 [B,3,S,S], then joints float32 [B,J]; to float32 [B,fusion_dim]."""
+        """Encode one image tensor per camera, float32 [B,3,S,S], then joints float32 [B,J], into float32 [B,fusion_dim]."""
         *images, joint = images_and_joint
         return self.stacked(torch.cat(images, dim=1), joint)
 
     def stacked(self, images: Tensor, joint: Tensor) -> Tensor:
-        """The same, of images already stacked to float32 [B,3*N,S,S]."""
+        """Like `forward`, for images already stacked to float32 [B,3*N,S,S]."""
         return self.fused([*self.image_features(images), self.joint_fc(joint)])
 
     def fused(self, features: list[Tensor]) -> Tensor:
-        """Features of the images and of the joints, float32 [B,image_feature_dim] each, to float32 [B,fusion_dim]."""
+        """Fuse the features of images and joints, float32 [B,image_feature_dim] each, into float32 [B,fusion_dim]."""
         return self.fusion_fc(torch.cat(features, dim=1))
 
 
 class ImageJointEncoder(FusionEncoder):
-    """One ResNet18 over the images of all cameras, stacked to three channels a camera (of the usual three: left 0-2, right
-    3-5, global 6-8).
+    """The design `single`: one ResNet18 over the stacked images of all cameras.
+
+    Call it with one image tensor per camera, float32 [B,3,S,S], then joints float32 [B,J]; it returns float32 [B,fusion_dim].
+    Each camera has three channels of the stack: by default left_wrist 0-2, right_wrist 3-5, global 6-8.
 
     Args:
-        joint_dim: number of joints J.
-        image_feature_dim: width of the image feature, and of the joint feature.
-        fusion_dim: width of the fused feature.
-        pretrained, conv1_init: see `ResNet18Encoder`.
-        camera_count: number of cameras N.
+        joint_dim: number J of joints.
+        image_feature_dim: number of values of the image feature, and of the joint feature.
+        fusion_dim: number of values of the fused feature.
+        pretrained: as in `ResNet18Encoder`.
+        conv1_init: as in `ResNet18Encoder`.
+        camera_count: number N of cameras.
     """
 
     def __init__(
@@ -146,19 +153,22 @@ class ImageJointEncoder(FusionEncoder):
         self.fusion_fc = _fusion(2 * image_feature_dim, fusion_dim)
 
     def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
-        """One, over all images."""
+        """One branch, over all images."""
         return [functools.partial(self.image_encoder, images)]
 
 
 class ThreeStreamEncoder(FusionEncoder):
-    """The original design: a ResNet18 for each camera, of which the training code has three.
+    """The design `three_stream`, the original one: a ResNet18 for each camera.
+
+    Call it like `ImageJointEncoder`.
 
     Args:
-        joint_dim: number of joints J.
-        image_feature_dim: width of each camera's feature, and of the joint feature.
-        fusion_dim: width of the fused feature.
-        pretrained: see `ResNet18Encoder`.
-        cameras: names, in the order in which the features are joined; the ResNet18 of `x` is the member `x_encoder`.
+        joint_dim: number J of joints.
+        image_feature_dim: number of values of each camera's feature, and of the joint feature.
+        fusion_dim: number of values of the fused feature.
+        pretrained: as in `ResNet18Encoder`.
+        cameras: names of the cameras, in the order in which their features are joined. The ResNet18 of camera `x` is the
+            member `x_encoder`.
     """
 
     def __init__(
@@ -180,11 +190,11 @@ class ThreeStreamEncoder(FusionEncoder):
 
     @property
     def streams(self) -> list[ResNet18Encoder]:
-        """The encoder of each camera."""
+        """The ResNet18 of each camera."""
         return [getattr(self, camera + STREAM_SUFFIX) for camera in self.cameras]
 
     def image_branches(self, images: Tensor) -> list[Callable[[], Tensor]]:
-        """One for each camera."""
+        """One branch for each camera."""
         return [functools.partial(stream, image) for stream, image in zip(self.streams, images.split(3, dim=1))]
 
 

@@ -1,4 +1,4 @@
-"""The model as the node and the bag tools use it: encoder, engine and identity together."""
+"""The model that the node and the bag tools use: an encoder with the engine that runs it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from fused_encoder_ros.spec import ObservationSpec
 
 
 class Model:
-    """A loaded and warmed-up encoder.
+    """A loaded encoder, ready to run; `load_model` makes it.
 
     Attributes:
-        engine: what runs it.
-        engine_error: its error against the engine eager in float32, relative to the largest value of the features.
-        engine_reason: why this engine.
-        threads: CPU threads that it runs on.
+        engine: what runs the encoder; it has a `name`, a `precision` and a `device`.
+        engine_error: difference to the engine `eager` in float32, relative to the largest value of the features.
+        engine_reason: one sentence on why this engine was chosen.
+        threads: number of CPU threads.
         design: class name of the encoder.
-        feature_dim: width D of a feature.
-        hash: SHA-256 of the weights, hex.
-        is_random: whether the weights are random because no checkpoint was given.
-        is_described: whether the checkpoint itself says how it must be fed.
-        start_up_s: seconds that building, checking and warming up the engine took.
+        feature_dim: number D of values in a feature.
+        hash: SHA-256 of the weights, in hex.
+        is_random: whether the weights are random, because no checkpoint was given.
+        is_described: whether the checkpoint is a packed one, which holds its observation spec.
+        start_up_s: time that building, checking and warming up the engine took, in seconds.
     """
 
     def __init__(
@@ -61,24 +61,24 @@ class Model:
 
     @property
     def short_hash(self) -> str:
-        """The first twelve digits, for names and displays."""
+        """The first twelve digits of the hash, for names and displays."""
         return self.hash[:12]
 
     @property
     def description(self) -> str:
-        """One line for logs."""
+        """One line for the log: design, weights and engine."""
         weights = 'RANDOM weights' if self.is_random else 'weights'
         engine = f'{self.engine.name} {self.engine.precision} on {self.engine.device}'
         return f'{self.design}, {weights} {self.short_hash}, engine {engine}'
 
     @property
     def device_bytes(self) -> int | None:
-        """Memory that torch holds on the engine's GPU, free blocks included; None on a CPU."""
+        """Bytes that torch has reserved on the engine's GPU; None on a CPU."""
         return torch.cuda.memory_reserved(self.engine.device) if self.engine.device.type == 'cuda' else None
 
     @property
     def warnings(self) -> list[str]:
-        """What a user must know about this model, for the log."""
+        """What the user should be warned about, one text for each warning; empty for a packed checkpoint."""
         if self.is_random:
             return ['NO CHECKPOINT: every feature comes from RANDOM weights; give one with the parameter "checkpoint"']
         if not self.is_described:
@@ -89,12 +89,17 @@ class Model:
         return []
 
     def encode(self, images: NDArray[np.uint8], joints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images uint8 [B,S,S,3*cameras] and joints float32 [B,J] to features float32 [B,D].
+        """Encode B observations.
 
-        A set whose joints are not finite gives NaN.
+        Args:
+            images: uint8 [B,S,S,3*cameras], as `Observation.images`.
+            joints: float32 [B,J], as `Observation.joints`.
+
+        Returns:
+            Features, float32 [B,D]. If the joints of an observation hold NaN or infinity, its feature is NaN.
 
         Raises:
-            EngineError: when the engine fails; `rebuild` may help.
+            EngineError: if the engine fails; `rebuild` may help.
         """
         if torch.get_num_threads() != self.threads:  # torch keeps the number for each calling thread
             torch.set_num_threads(self.threads)
@@ -115,10 +120,10 @@ class Model:
         return features
 
     def rebuild(self) -> None:
-        """Build the engine anew, after it has failed.
+        """Build the engine again after it has failed.
 
         Raises:
-            EngineError: when that fails too.
+            EngineError: if that fails as well.
         """
         try:
             if torch.cuda.is_available():
@@ -131,7 +136,7 @@ class Model:
 
 
 def release_memory() -> None:
-    """Give what dropped models leave back to the system and to the GPU's other users.
+    """Return the memory of models that are no longer used to the system and to the GPU.
 
     glibc would keep it: a node that was configured fifty times grew by 300 MiB (`benchmarks/lifecycle.py`).
     """
@@ -143,11 +148,15 @@ def release_memory() -> None:
 
 
 def load_model(options: ModelOptions, spec: ObservationSpec) -> Model:
-    """Load, place, check and warm up the encoder.
+    """Load the encoder, put it on its device, check it against plain torch, and warm it up.
+
+    Args:
+        options: which checkpoint, engine and device to use; `Settings.model` holds them.
+        spec: how the encoder's input is made; `Settings.spec`.
 
     Raises:
-        CheckpointError: when the checkpoint cannot be used with this spec, or does not give its golden feature here.
-        ConfigError: when the device or engine cannot be used.
+        CheckpointError: if the checkpoint does not fit the spec, or does not give its golden feature on this machine.
+        ConfigError: if the device or engine cannot be used on this machine.
     """
     # On a thread that ends with it. torch starts helpers for each thread that computes; those of a loading thread would stay
     # and, with the encoding thread's, outnumber the cores, where OpenMP no longer lets them wait actively: half the speed.

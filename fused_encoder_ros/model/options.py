@@ -1,4 +1,4 @@
-"""What can be asked of the model, in names alone: torch takes seconds to import, and settings are read without it."""
+"""The options of the model. This module does not import torch, which takes seconds, so that settings are read quickly."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PRECISIONS = ('fp32', 'fp16', 'bf16')
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which encoder to run, and where.
+    """Which encoder runs, and where.
 
     Attributes:
-        checkpoint: path of a state dict or a packed checkpoint; '' runs a random encoder.
-        design: 'auto', 'single' or 'three_stream'.
-        seed: seed of the random encoder.
+        checkpoint: path of a state dict or packed checkpoint; '' means random weights.
+        design: 'auto' (as the checkpoint says), 'single' or 'three_stream'.
+        seed: seed of the random weights.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        engine: one of `ENGINES`.
+        engine: 'auto' (the fastest that runs here), 'triton', 'cuda_graph', 'openvino', 'packed' or 'eager'.
         precision: 'fp32', 'fp16' or 'bf16'.
-        threads: CPU threads. The number changes the last bits of a feature, so it is never left to chance.
+        threads: number of CPU threads. It changes the last bits of a feature, so it does not depend on the machine.
     """
 
     checkpoint: str = ''

@@ -1,4 +1,4 @@
-"""The main job at the desk: a bag to features, through the same pipeline and model as the node."""
+"""Encodes a bag into features, with the same pipeline and model as the node."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _OUTCOMES_AHEAD = 64
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of one bag.
+    """What `encode_bag` did with one bag.
 
     Attributes:
-        bag: its path.
-        output: the Parquet file.
-        bag_output: the bag of features; None when not asked for.
+        bag: path of the bag.
+        output: path of the Parquet file.
+        bag_output: path of the bag with the features; None if none was asked for.
         messages: messages read, by source.
-        rates_hz: the same a second of recording; None for fewer than two.
+        rates_hz: messages per second of recording, by source; None for fewer than two messages.
         anchors: frames of the anchor camera.
         sets: features written.
-        drops: anchor frames without a set, by reason.
+        drops: anchor frames that became no set, by reason.
         rejects: other messages that could not be used, by `source: reason`.
-        details: the last sentence for each reason.
-        span_s: seconds from the first to the last set.
-        rate_hz: sets a second of recording; None for fewer than two sets.
-        skew_ms: by source, how far it lies from the anchor in the sets: `p50_ms`, `p95_ms`, `worst_ms`.
+        details: for each reason, the sentence that came with the last such drop or reject.
+        span_s: time from the first to the last set, in seconds.
+        rate_hz: sets per second of recording; None for fewer than two sets.
+        skew_ms: by source, how far its stamps are from the anchor's in the sets: `p50_ms`, `p95_ms`, `worst_ms`.
         brightness: mean of each camera's pixels in the sets, 0 to 255.
-        still_s: the longest time for which a camera's picture has not changed.
-        features: `mean`, base64 of float32 [D], little-endian; `norm`, the mean of their Euclidean norms; `constant`, how many
-            dimensions never change, None for a single set; `distance`, the median of `Feature.distance`, None without a
-            profile. None without sets.
-        content: what is wrong with what the data show, by the profile of the checkpoint; see `content.watch.Told`.
-        elapsed_s: seconds that encoding took.
-        middle: a set from the middle of the bag; None without sets.
+        still_s: by camera, the longest time for which its picture did not change, in seconds.
+        features: statistics of the features: `mean`, base64 of float32 [D], little-endian; `norm`, the mean Euclidean norm;
+            `constant`, how many dimensions never change (None for a single set); `distance`, the median of
+            `Feature.distance` (None without a profile). None if there are no sets.
+        content: faults in what the data show, found with the profile of the checkpoint; see `content.watch.Told`.
+        elapsed_s: time that encoding took, in seconds.
+        middle: a set from the middle of the bag; None if there are no sets.
     """
 
     bag: str
@@ -75,7 +75,7 @@ class Summary:
     middle: Observation | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; without the set from the middle."""
+        """The summary as values that JSON can hold, without `middle`."""
         values = asdict(replace(self, middle=None))
         del values['middle']
         return values
@@ -93,13 +93,25 @@ def encode_bag(
     force: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
-    """Encode one bag into `out_dir/<name>.parquet` and, with `bag_out`, the rosbag2 `out_dir/<name>_features`.
+    """Encode one bag into the file `out_dir/<name>.parquet`.
 
-    Where no name is given it is the bag's.
+    A file appears only when it is complete.
+
+    Args:
+        path: the bag.
+        out_dir: folder for the results.
+        settings: the parameters of the node.
+        model: what `load_model` returns.
+        name: name of the results; '' takes the name of the bag.
+        bag_out: whether to write the features as a rosbag2, `out_dir/<name>_features`, as well.
+        batch_size: as in `encode_observations`.
+        force: whether to replace existing results.
+        progress: called as `progress(done, total)`, in messages.
 
     Raises:
-        BagError: when the bag cannot be read or lacks a topic; nothing is written then.
-        OutputError: when the output exists or cannot be written.
+        BagError: if the bag cannot be read or lacks a topic; nothing is written then.
+        OutputError: if a result exists and `force` is not set, or if it cannot be written.
+        EngineError: if the engine fails.
     """
     start = time.perf_counter()
     name = name or bag_name(path)

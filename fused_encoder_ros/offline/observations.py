@@ -1,4 +1,4 @@
-"""A bag as observations, and observations as features: what `encode` writes into files, for use from Python."""
+"""Reads a bag as observations, and encodes observations into features: what `encode` does, for use from Python."""
 
 from __future__ import annotations
 
@@ -39,18 +39,24 @@ _DECODERS = 4
 
 
 def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterator[Outcome]:
-    """What the node would make of a bag: every frame of the anchor camera ends as one `Observation` or one `Drop`.
+    """Read a bag as the observations that the node would make of it.
 
     Args:
-        bag: a rosbag1 file, a rosbag2 folder, or a single .mcap or .db3 file.
+        bag: a ROS 1 bag file, a rosbag2 folder, or a single .mcap or .db3 file.
         settings: the parameters of the node.
 
     Yields:
-        Observations and drops in the order in which they are decided, which is that of the anchor's stamps; between them a
-        `Reject` for each message of another source that could not be used.
+        One `Observation` or one `Drop` for each frame of the anchor camera, in the order in which they are decided, which is
+        that of the anchor's stamps. Between them comes a `Reject` for each other message that could not be used.
 
     Raises:
-        BagError: when the bag cannot be read, lacks a topic or ends in the middle.
+        BagError: if the bag cannot be read, lacks a topic, or is cut off.
+
+    Example:
+        >>> outcomes = list(read_observations('my_bag', Settings.from_values({})))
+        >>> observations = [outcome for outcome in outcomes if isinstance(outcome, Observation)]
+        >>> observations[0].images.shape
+        (84, 84, 9)
     """
     with Bag(Path(bag), settings.topics) as opened:
         yield from outcomes_of(opened, settings.pipeline())
@@ -105,14 +111,23 @@ def _result(item: Any) -> Any:
 def encode_observations(
     outcomes: Iterable[Outcome], model: Model, batch_size: int = 1, watch: FeatureWatch | None = None
 ) -> Iterator[Feature | Drop | Reject]:
-    """Encode the observations among outcomes; the others are passed on, in their places.
+    """Encode observations into features.
 
-    With a batch size of 1 the features equal the node's bit for bit, on the same machine, device, engine and threads; larger
-    batches are faster and differ in the last bits. A feature that holds NaN or infinity becomes a `Drop`. With `watch`
-    features say how far they are from those of the training data.
+    With a batch size of 1 the features equal the node's bit for bit, on the same machine, device, engine and number of
+    threads. Larger batches are faster, and their features differ in the last bits.
+
+    Args:
+        outcomes: what `read_observations` yields.
+        model: what `load_model` returns.
+        batch_size: number of observations that are encoded at once.
+        watch: measures each feature against the training data; see `Feature.distance`.
+
+    Yields:
+        A `Feature` in the place of each observation, or a `Drop` if the feature holds NaN or infinity. Drops and rejects are
+        passed on unchanged.
 
     Raises:
-        EngineError: when the engine fails.
+        EngineError: if the engine fails.
     """
     waiting: list[Outcome] = []
     observations: list[Observation] = []

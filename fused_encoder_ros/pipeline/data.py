@@ -1,4 +1,4 @@
-"""What flows through the pipeline. Stamps are nanoseconds since the epoch of the clock in use."""
+"""The data that flow through the pipeline. A stamp is in nanoseconds since the epoch of the clock in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ JOINTS = 'joint_states'
 
 
 class Reason(str, Enum):
-    """Why an anchor frame gave no set, or why a message could not be used."""
+    """Why an anchor frame became no set, or why a message could not be used.
+
+    - `NO_MATCH`: a camera has no frame within the tolerance of the anchor's stamp.
+    - `NO_JOINTS`: a joint has no position recent enough.
+    - `BAD_STAMP`: the stamp is zero, malformed, or not later than that of an earlier set.
+    - `UNDECODABLE`: the message cannot be decoded.
+    - `CLOCK_JUMP`: the clock jumped backwards, as when a bag loops, or the pipeline was reset.
+    - `SUPERSEDED`: the encoder was still busy when a newer set came (live node only).
+    - `ENCODER_FAULT`: the encoder failed, or gave NaN or infinity.
+    - `END_OF_STREAM`: the bag or the node ended before the set was complete.
+    """
 
     NO_MATCH = 'no_match'
     NO_JOINTS = 'no_joints'
@@ -32,7 +42,7 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One camera image: `pixels` uint8 [S,S,3] RGB at the encoder's size, and where it is kept, `full` uint8 [H,W,3] RGB."""
+    """One camera image: `pixels` uint8 [S,S,3] RGB at the encoder's size; if kept, `full` uint8 [H,W,3] RGB as received."""
 
     stamp_ns: int
     pixels: NDArray[np.uint8]
@@ -41,7 +51,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointSample:
-    """One joint message: `positions` float64 [J] in the spec's order, NaN for a joint it does not bring."""
+    """One joint message: `positions` float64 [J] in the order of the spec, NaN for joints that the message lacks."""
 
     stamp_ns: int
     positions: NDArray[np.float64]
@@ -49,18 +59,18 @@ class JointSample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """One time-matched set.
+    """One time-matched set of images and joint positions: the encoder's input.
+
+    S is the image size, J the number of joints. Dictionaries are keyed by source: a camera name, or 'joint_states'.
 
     Attributes:
-        stamp_ns: the anchor frame's stamp.
-        images: uint8 [S,S,9], the cameras stacked in the spec's channel order.
-        joints: float32 [J], interpolated at `stamp_ns` and standardised if the spec says so.
-        joint_positions: float64 [J], the same before standardising.
-        stamps_ns: stamp of the message used, by source. For the joints it is `stamp_ns` itself when
-            every joint was interpolated, else the stamp of the oldest sample that was held.
-        full_images: uint8 [H,W,3] RGB as they came, by camera; empty unless the pipeline keeps them.
-        skew_ns: `stamps_ns` minus `stamp_ns`, by source.
-        camera_images: uint8 RGB by camera, in channel order: [H,W,3] as they came where these are kept, else [S,S,3].
+        stamp_ns: stamp of the anchor camera's frame, nanoseconds.
+        images: uint8 [S,S,3*cameras], the RGB images stacked in the order of the spec's cameras.
+        joints: float32 [J], the joint positions at `stamp_ns`, standardised if the spec has a joint mean.
+        joint_positions: float64 [J], in rad or m, the same before standardising.
+        stamps_ns: stamp of the message that was used, by source, nanoseconds. For the joints it equals `stamp_ns` if every
+            joint was interpolated; otherwise it is the stamp of the oldest sample that was held.
+        full_images: uint8 [H,W,3] RGB by camera, as received; empty unless the pipeline keeps full images.
     """
 
     stamp_ns: int
@@ -72,7 +82,7 @@ class Observation:
 
     @property
     def camera_images(self) -> Mapping[str, NDArray[np.uint8]]:
-        """See the class."""
+        """RGB images by camera, in channel order: uint8 [H,W,3] as received if they were kept, else uint8 [S,S,3]."""
         if self.full_images:
             return self.full_images
         cameras = [source for source in self.stamps_ns if source != JOINTS]
@@ -80,20 +90,20 @@ class Observation:
 
     @property
     def skew_ns(self) -> dict[str, int]:
-        """How far each source's data lies from the anchor; negative is earlier."""
+        """How far each source's stamp is from the anchor's, in nanoseconds; negative means earlier."""
         return {source: stamp - self.stamp_ns for source, stamp in self.stamps_ns.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """An anchor frame that gave no set.
+    """An anchor frame that became no set, and why.
 
     Attributes:
-        stamp_ns: the anchor frame's stamp.
-        stream: the source that is the cause.
-        reason: why.
+        stamp_ns: stamp of the anchor frame, nanoseconds.
+        stream: the source that caused the drop; empty if none did.
+        reason: why there is no set.
         detail: one sentence for a person; may be empty.
-        fault: for `content`, what is wrong with what the data show.
+        fault: for `content`, the name of the fault in what the data show.
     """
 
     stamp_ns: int
@@ -104,7 +114,7 @@ class Drop:
 
     @property
     def key(self) -> str:
-        """What drops are counted by: `no_match:left_wrist`, `content:mirrored`, `bad_stamp`, ..."""
+        """The name under which the drop is counted: `no_match:left_wrist`, `content:mirrored`, `bad_stamp`, …"""
         if self.reason is Reason.CONTENT:
             return f'{self.reason}:{self.fault}'
         return f'{self.reason}:{self.stream}' if self.reason is Reason.NO_MATCH else str(self.reason)
@@ -112,7 +122,14 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A follower or joint message that could not be used; fields as in `Drop`."""
+    """A message of the joints, or of a camera other than the anchor, that could not be used.
+
+    Attributes:
+        stamp_ns: stamp of the message, nanoseconds.
+        stream: the source that sent it.
+        reason: why it could not be used.
+        detail: one sentence for a person; may be empty.
+    """
 
     stamp_ns: int
     stream: str
@@ -125,12 +142,13 @@ Outcome = Observation | Drop | Reject
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feature:
-    """The encoder's answer to one observation.
+    """The encoder's output for one observation.
 
     Attributes:
-        values: float32 [D].
-        observation: what was encoded.
-        distance: how far the feature is from those of the training data; 1 is as far as these go. None without a profile.
+        values: float32 [D], D being the model's `feature_dim`.
+        observation: the set that was encoded.
+        distance: how far the feature is from those of the training data; 1 is as far as the training data go. None if the
+            checkpoint has no profile.
     """
 
     values: NDArray[np.float32]
@@ -139,7 +157,7 @@ class Feature:
 
     @property
     def stamp_ns(self) -> int:
-        """The anchor frame's stamp."""
+        """Stamp of the anchor frame, nanoseconds."""
         return self.observation.stamp_ns
 
 

@@ -1,4 +1,4 @@
-"""How sets are matched."""
+"""The options of matching."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ MATCHES = ('expected', 'nearest', 'soonest')
 
 @dataclass(frozen=True)
 class SyncOptions:
-    """How sets are matched. All times are differences of stamps, nanoseconds.
+    """How sets are matched. All times are differences of stamps, in nanoseconds.
 
-    `match` says what an anchor waits for:
+    `match` decides how long an anchor frame waits for the other cameras (the followers) and the joints:
 
-    - 'nearest': until no better frame and no better joint sample can come, that is the next frame of each follower, and a
-      sample of each joint, at or after the anchor's stamp.
-    - 'expected': the same, but a follower's earlier frame is taken, if within `tolerance_ns`, where it is at least as near
-      as the next one is expected to be, by the last `frames.STEPS_LEARNED` steps from stamp to stamp of that camera. Until
-      there have been so many, the next one is waited for. The earlier frame is taken also when the next one has come
-      already, so that the choice depends on the stamps of each camera alone.
-    - 'soonest': the nearest of what has come is taken as soon as that is within the limits: of each follower a frame
-      within `tolerance_ns`; of each joint the interpolated position if samples lie around the stamp, else the last one
-      before it, held, if within `joint_max_age_ns`. The skew is larger, and the sets depend on which topic's message came
-      first: a bag gives the robot's sets only if it holds the messages in the order in which the node had them.
+    - 'nearest': until no better data can come, that is, until each follower has sent a frame, and each joint a sample, at or
+      after the anchor's stamp.
+    - 'expected': the same, except that a follower's earlier frame within `tolerance_ns` is taken if it is at least as near as
+      the follower's next frame is expected to be. The expectation comes from the last `frames.STEPS_LEARNED` steps between
+      stamps of that follower; before there are so many, the anchor waits as with 'nearest'. The earlier frame is taken even if
+      the next one has arrived already, so the choice depends on each camera's own stamps alone.
+    - 'soonest': no longer than until something within the limits has arrived: for each follower, a frame within
+      `tolerance_ns`; for each joint, the interpolated position if there are samples on both sides of the stamp, else the last
+      sample before it if that is within `joint_max_age_ns`. The skew is larger. The sets depend on which topic's message came
+      first, so a bag gives the robot's sets only if it holds the messages in the order in which the node received them.
 
-    None extrapolates.
+    No mode extrapolates.
 
     Attributes:
-        anchor: the camera whose every frame asks for a set.
-        match: one of `MATCHES`.
-        tolerance_ns: a follower frame further than this from the anchor's stamp is no match.
-        camera_period_ns: declared frame period of the followers, instead of one that is learned: the next frame is
-            expected after it, with 'nearest' too. 0 declares none.
-        max_wait_ns: an anchor gives up on a stream that is silent once two newer anchors are this much later.
-        joint_max_age_ns: joints rest on samples no further than this from the anchor's stamp.
-        horizon_ns: how long frames and joints are kept; a stamp that is this much before its stream's newest means
-            that the stream's clock jumped.
+        anchor: the camera of which each frame asks for a set.
+        match: 'expected', 'nearest' or 'soonest'.
+        tolerance_ns: the largest skew of a follower's frame; frames further from the anchor's stamp do not match.
+        camera_period_ns: frame period of the followers, declared instead of learned; it counts with 'nearest' too. 0 declares
+            none.
+        max_wait_ns: an anchor frame stops waiting for a silent stream once two newer anchor frames are this much later.
+        joint_max_age_ns: joint positions use only samples within this time of the anchor's stamp.
+        horizon_ns: how long frames and joint samples are kept. A stamp that is this much earlier than the newest of its stream
+            means that the stream's clock jumped.
     """
 
     anchor: str = 'global'

@@ -1,4 +1,4 @@
-"""Messages in, sets out: decode, synchronise and count, the same for DDS and for bags."""
+"""Turns messages into sets: decodes, matches and counts them, in the same way for DDS and for bags."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Inspector(Protocol):
 
 @dataclass
 class Counts:
-    """What became of the messages.
+    """How many messages came in, and what became of them.
 
-    `anchors` equals `sets` plus the sum of `drops` plus the anchors that still wait.
+    `anchors` equals `sets` plus all `drops` plus the anchor frames that are still waiting.
 
     Attributes:
-        messages: messages that came in, by source.
-        anchors: frames of the anchor camera that came in.
-        sets: observations that came out.
-        drops: anchor frames without a set, by `Drop.key`.
+        messages: messages received, by source.
+        anchors: frames received from the anchor camera.
+        sets: observations made.
+        drops: anchor frames that became no set, by `Drop.key`.
         rejects: other messages that could not be used, by `source: reason`.
     """
 
@@ -76,14 +76,22 @@ class Counts:
 
 
 class Pipeline:
-    """Feed it messages in the order they arrived; it answers with what each one decided.
+    """Turns messages into observations: push them in order of arrival, and each push returns what it decided.
+
+    `Settings.pipeline` makes one from parameters.
 
     Args:
-        spec: what the encoder must be fed.
+        spec: how the encoder's input is made.
         options: how sets are matched.
-        untyped_color_order: see `ImageDecoder`.
-        keep_full_images: give observations their images as they came too.
-        inspector: looks at every observation before it is given out.
+        untyped_color_order: 'rgb' or 'bgr', the channel order of 8UC3 and 8UC4 images; '' refuses such images.
+        keep_full_images: whether observations also keep their images at the size in which they were received.
+        inspector: looks at every observation before it is returned; may drop it.
+
+    Attributes:
+        inspector: the inspector given.
+        spec: the spec given.
+        counts: how many messages came in, and what became of them.
+        sources: names that `push` accepts: the cameras, then 'joint_states'.
     """
 
     def __init__(
@@ -108,41 +116,52 @@ class Pipeline:
 
     @property
     def pending(self) -> int:
-        """Number of anchor frames not yet decided."""
+        """Number of anchor frames that are neither a set nor a drop yet."""
         return self._sync.pending
 
     @property
     def stale_joints(self) -> list[str]:
-        """Names of the joints without a position recent enough for the last anchor decided."""
+        """Names of the joints that had no recent position when the last anchor frame was decided."""
         return self._sync.stale_joints
 
     def still_for_s(self, camera: str) -> float:
-        """For how long the camera has shown the same picture; see `Stillness`."""
+        """For how many seconds the camera has been sending the same picture, bit for bit."""
         return self._stillness[camera].for_s
 
     def longest_still_s(self, camera: str) -> float:
-        """The longest time for which the camera has shown the same picture; see `Stillness`."""
+        """The longest time, in seconds, for which the camera sent the same picture, bit for bit."""
         return self._stillness[camera].longest_s
 
     def watch(self, on_decoded: Callable[[str, int], None], on_settled: Callable[[int, str], None]) -> None:
-        """For measuring: have `on_decoded(camera, stamp_ns)` called once a frame is decoded, and `on_settled` as in
-        `Synchroniser`."""
+        """Register callbacks that measure latency.
+
+        Args:
+            on_decoded: called as `on_decoded(camera, stamp_ns)` when a frame has been decoded.
+            on_settled: called as described at `Synchroniser`.
+        """
         self._on_decoded = on_decoded
         self._sync.on_settled = on_settled
 
     def set_options(self, options: SyncOptions) -> None:
-        """As `Synchroniser.set_options`."""
+        """Change how sets are matched, from the next message on."""
         self._sync.set_options(options)
 
     def push(self, source: str, message: Any) -> list[Outcome]:
-        """Take one message of a source: a camera of the spec, or `JOINTS`.
+        """Take one message and return what it decided: often nothing, sometimes several outcomes.
 
-        Bad messages never raise: they come back as a Drop (anchor) or a Reject (any other), with the reason.
+        A bad message does not raise. It is returned as a `Drop` if it is from the anchor camera, else as a `Reject`.
+
+        Args:
+            source: a camera of the spec, or 'joint_states'.
+            message: an object with the attributes of sensor_msgs' Image, CompressedImage or JointState.
+
+        Returns:
+            Observations, drops and rejects, in the order in which they were decided.
         """
         return self.push_decoded(source, message if source == JOINTS else self.decoded(message))
 
     def decoded(self, message: Any) -> Frame | Undecodable:
-        """The frame of a camera's message, or why there is none. Looks at the message alone, so any thread may call it."""
+        """Decode a camera's message, for `push_decoded`; it changes no state, so any thread may call it."""
         stamp_ns = stamp_to_ns(message.header.stamp)
         if bad := _bad_stamp(message):
             return Undecodable(stamp_ns, Reason.BAD_STAMP, bad)
@@ -154,18 +173,18 @@ class Pipeline:
             return Undecodable(stamp_ns, Reason.UNDECODABLE, str(error))
 
     def push_decoded(self, source: str, item: Any) -> list[Outcome]:
-        """As `push`, of what `decoded` made of a camera's message, or of a message of the joints."""
+        """Like `push`, for what `decoded` returned, or for a message of the joints."""
         self.counts.messages[source] += 1
         if source == self._anchor:
             self.counts.anchors += 1
         return self._counted(self._push_joints(item) if source == JOINTS else self._push_image(source, item))
 
     def finish(self) -> list[Outcome]:
-        """The stream ends here: anchors that still wait are dropped, since a live node would still wait too."""
+        """End the stream, and return the anchor frames still waiting as drops: a live node would still be waiting for them."""
         return self._counted(self._sync.flush(Reason.END_OF_STREAM, 'the stream ended before the set was complete'))
 
     def reset(self) -> list[Outcome]:
-        """Forget everything buffered, as after a jump of the clock."""
+        """Empty the buffers, and return the anchor frames still waiting as drops."""
         return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
 
     def _push_image(self, camera: str, frame: Frame | Undecodable) -> list[Outcome]:

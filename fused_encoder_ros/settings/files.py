@@ -1,4 +1,4 @@
-"""Parameter files: of the node, and of an observation spec alone."""
+"""Reads parameter files: the node's, and those with an observation spec alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from fused_encoder_ros.spec import ObservationSpec
 
 
 def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME) -> dict[str, Any]:
-    """Read the node's parameters out of a ROS parameter file, as flat names.
+    """Read the node's parameters from a ROS parameter file, for `Settings.from_values`.
 
-    Sections `/**`, the node's name and the node's name in any namespace count; other nodes' sections are left out, and
-    so are the parameters that every ROS node has (`use_sim_time`, `qos_overrides`).
+    It reads the sections `/**`, `<node_name>` and `/<any namespace>/<node_name>`. It ignores the sections of other nodes, and
+    parameters that every ROS node has, such as `use_sim_time` and `qos_overrides`.
+
+    Returns:
+        Values by flat name, such as 'topics.global'.
 
     Raises:
-        ConfigError: when the file cannot be read or is no parameter file.
+        ConfigError: if the file cannot be read, or is not a ROS parameter file with such a section.
     """
     content = _read_yaml(path)
     found: dict[str, Any] = {}

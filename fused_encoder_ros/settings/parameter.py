@@ -19,14 +19,14 @@ class Parameter:
     """One ROS parameter.
 
     Attributes:
-        name: as in YAML; a dot is a level.
-        default: its value when nothing is said; its type is the parameter's type.
-        description: what it does, for `ros2 param describe` and the README.
+        name: the name as in YAML; each dot begins a deeper level.
+        default: the default value; its type is the type of the parameter.
+        description: what the parameter does, for `ros2 param describe` and the parameter reference.
         minimum, maximum: inclusive range of a number.
-        choices: the allowed strings; empty allows any.
-        read_only: cannot be changed once the node runs.
-        floats: a list of numbers, which may be empty.
-        live: a change takes effect at once, between two sets; other parameters are read when the node is configured.
+        choices: the allowed strings; if empty, any string is allowed.
+        read_only: whether the parameter cannot be changed once the node runs.
+        floats: whether the value is a list of numbers, which may be empty.
+        live: whether a change takes effect at once, between two sets. Other parameters are read when the node is configured.
     """
 
     name: str

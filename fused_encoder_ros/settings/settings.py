@@ -1,4 +1,4 @@
-"""The parameters checked, and in the units of the code."""
+"""All parameters of the node, checked and converted to the units of the code."""
 
 from __future__ import annotations
 
@@ -30,12 +30,20 @@ _TOPICS = 'topics.'
 
 @dataclass(frozen=True)
 class Settings:
-    """All parameters, checked and in the units of the code.
+    """All parameters of the node, checked and converted to the units of the code; make it with `from_values`.
 
     Attributes:
         values: the checked value of every parameter, by name.
-        topics: topics of each source (the cameras of the spec, and `JOINTS`), with their transport's suffix. A camera has one.
-        spec, sync, model: what the rooms of the package take.
+        topics: the topics of each source, that is of each camera (always one topic) and of 'joint_states', with the suffix
+            of the image transport.
+        spec: how the encoder's input is made.
+        sync: how sets are matched.
+        model: which encoder runs, and where; what `load_model` takes.
+
+    Example:
+        >>> settings = Settings.from_values({'tolerance_ms': 15.0})
+        >>> settings.sync.tolerance_ns
+        15000000
     """
 
     values: Mapping[str, Any]
@@ -46,11 +54,14 @@ class Settings:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Settings:
-        """Check values by parameter name; what is absent keeps its default, or is as a packed checkpoint says.
+        """Check parameters, given by the node's names for them.
+
+        A parameter that is absent keeps its default, or takes its value from the packed checkpoint if one is given.
 
         Raises:
-            ConfigError: naming the parameter and the fix; also when a value contradicts the packed checkpoint.
-            CheckpointError: when the checkpoint cannot be read.
+            ConfigError: if a name is unknown, or a value is unusable or contradicts the packed checkpoint. The text names the
+                parameter and the fix.
+            CheckpointError: if the checkpoint cannot be read.
         """
         packed = _packed_spec(values)
         cameras = _cameras(values, packed)
@@ -64,17 +75,17 @@ class Settings:
         return cls(checked, _topics(checked, spec.cameras), spec, _sync_options(checked), model)
 
     def with_live(self, values: Mapping[str, Any]) -> Settings:
-        """These settings with other values of parameters that are `live`.
+        """Return a copy with new values of parameters that may change while the node runs.
 
         Raises:
-            ConfigError: naming the parameter and the fix.
+            ConfigError: if a value is unusable; the text names the parameter and the fix.
         """
         table = _by_name(self.spec.cameras)
         checked = {**self.values, **{name: table[name].check(value) for name, value in values.items()}}
         return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
 
     def provenance(self) -> dict[str, Any]:
-        """What decides about observations and travels with results: spec, matching and topics, as JSON has them."""
+        """What determines the observations, to be stored with results: spec, matching options and topics, as JSON values."""
         refuses = {'content_faults': 'refuse'} if self.values['content_faults'] == 'refuse' else {}
         return {
             'spec': self.spec.to_dict(),
@@ -94,7 +105,7 @@ class Settings:
         return reference_in(self.values['checkpoint'], self.spec)
 
     def pipeline(self, keep_full_images: bool = False) -> Pipeline:
-        """A pipeline that goes by these settings, with nothing in it yet; raises as `reference`."""
+        """Make an empty pipeline with these settings; `keep_full_images` is as in `Pipeline`. Raises as `reference`."""
         reference = self.reference()
         inspector = ContentInspector(reference, self.values['content_faults'] == 'refuse') if reference else None
         return Pipeline(self.spec, self.sync, self.values['untyped_color_order'], keep_full_images, inspector)

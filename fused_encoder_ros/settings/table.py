@@ -113,7 +113,8 @@ _CONTENT = (
         'content_faults',
         'warn',
         'what to do when data do not look like the training data, where the checkpoint has a profile of these. '
-        'warn: tell it in diagnostics and summaries; refuse: also drop sets as content:<fault> while it lasts; off: do not look',
+        'warn: tell it in diagnostics and summaries; refuse: also drop sets as content:<fault> while it lasts; off: do not '
+        'look',
         choices=POLICIES,
     ),
 )

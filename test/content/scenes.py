@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -129,7 +129,49 @@ def unchanged(observation: Observation) -> Observation:
     return observation
 
 
-def in_turn(episodes: list[list[Observation]]) -> Iterator[Observation]:
-    """Episodes one after the other."""
-    for one in episodes:
-        yield from one
+def upside_down(camera: str) -> Change:
+    """A camera mounted the wrong way up."""
+    return of_camera(camera, lambda picture: np.rot90(picture, 2))
+
+
+def times(joint: int, factor: float) -> Change:
+    """A joint in another unit."""
+
+    def change(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        positions[joint] *= factor
+        return positions
+
+    return of_joints(change)
+
+
+def tilted(camera: str) -> Change:
+    """A camera that has been knocked."""
+    turn = cv2.getRotationMatrix2D((41.5, 41.5), 10 if camera == 'global' else 18, 1.0)
+    return of_camera(camera, lambda picture: _warped(picture, np.asarray(turn)))
+
+
+def _warped(picture: Picture, turn: NDArray[np.float64]) -> Picture:
+    return np.asarray(cv2.warpAffine(picture, turn, (84, 84), borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
+FAULTS_OF_PICTURES: dict[str, Callable[[str], Change]] = {
+    'red_and_blue_exchanged': lambda camera: of_camera(camera, lambda picture: picture[..., ::-1]),
+    'turned_180': upside_down,
+    'turned_90': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, -1)),
+    'turned_270': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, 1)),
+    'mirrored': lambda camera: of_camera(camera, lambda picture: picture[:, ::-1]),
+    'flipped': lambda camera: of_camera(camera, lambda picture: picture[::-1]),
+    'too_dark': lambda camera: of_camera(camera, lambda picture: (0.3 * picture).astype(np.uint8)),
+    'too_bright': lambda camera: of_camera(camera, lambda picture: np.minimum(2.5 * picture, 255).astype(np.uint8)),
+    'covered': lambda camera: of_camera(camera, lambda picture: (0.02 * picture + 6).astype(np.uint8)),
+    'blurred': lambda camera: of_camera(camera, lambda picture: np.asarray(cv2.GaussianBlur(picture, (0, 0), 2.5), np.uint8)),
+    'frozen': frozen,
+    'moved': tilted,
+}
+"""By name, the fault of a camera."""
+
+FAULTS_OF_JOINTS: dict[str, Change] = {
+    'degrees': of_joints(np.degrees),
+    'arms_exchanged': of_joints(lambda positions: np.concatenate([positions[8:], positions[:8]])),
+    'scaled': times(7, 100.0),
+}

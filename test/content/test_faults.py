@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import cv2
 import numpy as np
 import pytest
 from scenes import (
+    FAULTS_OF_JOINTS,
+    FAULTS_OF_PICTURES,
     SPEC,
     Change,
     episode,
     exchanged,
     faults_in,
-    frozen,
     of_camera,
     of_joints,
     profile_of,
     stuck,
+    times,
     unchanged,
+    upside_down,
 )
 
 from fused_encoder_ros.content.inspector import ContentInspector
@@ -30,52 +30,19 @@ from fused_encoder_ros.pipeline.data import JOINTS, Observation, Reason
 CAMERAS = SPEC.cameras
 
 
-def turned(camera: str) -> Change:
-    return of_camera(camera, lambda picture: np.rot90(picture, 2))
-
-
-def tilted(picture: np.ndarray) -> np.ndarray:
-    turn = cv2.getRotationMatrix2D((41.5, 41.5), 18, 1.0)
-    return cv2.warpAffine(picture, turn, (84, 84), borderMode=cv2.BORDER_REFLECT)
-
-
-def times(joint: int, factor: float) -> Change:
-    def change(positions: np.ndarray) -> np.ndarray:
-        positions[joint] *= factor
-        return positions
-
-    return of_joints(change)
-
-
-PICTURES: dict[str, Callable[[str], Change]] = {
-    'red_and_blue_exchanged': lambda camera: of_camera(camera, lambda picture: picture[..., ::-1]),
-    'turned_180': turned,
-    'turned_90': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, -1)),
-    'turned_270': lambda camera: of_camera(camera, lambda picture: np.rot90(picture, 1)),
-    'mirrored': lambda camera: of_camera(camera, lambda picture: picture[:, ::-1]),
-    'flipped': lambda camera: of_camera(camera, lambda picture: picture[::-1]),
-    'too_dark': lambda camera: of_camera(camera, lambda picture: (0.3 * picture).astype(np.uint8)),
-    'too_bright': lambda camera: of_camera(camera, lambda picture: np.minimum(2.5 * picture, 255).astype(np.uint8)),
-    'covered': lambda camera: of_camera(camera, lambda picture: (0.02 * picture + 6).astype(np.uint8)),
-    'blurred': lambda camera: of_camera(camera, lambda picture: cv2.GaussianBlur(picture, (0, 0), 2.5)),
-    'frozen': frozen,
-    'moved': lambda camera: of_camera(camera, tilted),
-}
-
-
 def test_sound_episodes_are_left_alone(reference: Reference, new_episodes: list[list[Observation]]) -> None:
     """Other objects, other motion, and light that is brighter or darker by a fifth."""
     for observations in new_episodes:
         assert faults_in(reference, observations, unchanged)[0] == []
 
 
-@pytest.mark.parametrize('fault', PICTURES)
+@pytest.mark.parametrize('fault', FAULTS_OF_PICTURES)
 @pytest.mark.parametrize('camera', CAMERAS)
 def test_faults_of_pictures_are_named(
     reference: Reference, new_episodes: list[list[Observation]], camera: str, fault: str
 ) -> None:
     for observations in new_episodes:
-        found, first_s = faults_in(reference, observations, PICTURES[fault](camera))
+        found, first_s = faults_in(reference, observations, FAULTS_OF_PICTURES[fault](camera))
         assert [(one.source, one.fault) for one in found] == [(camera, fault)]
         assert first_s <= 5.0
 
@@ -104,9 +71,9 @@ def test_one_camera_on_two_topics(reference: Reference, new_episodes: list[list[
 @pytest.mark.parametrize(
     ('change', 'fault', 'about'),
     [
-        (of_joints(np.degrees), 'degrees', 'the joints'),
-        (of_joints(lambda q: np.concatenate([q[8:], q[:8]])), 'arms_exchanged', 'the joints'),
-        (times(7, 100.0), 'scaled', 'left_gripper'),
+        (FAULTS_OF_JOINTS['degrees'], 'degrees', 'the joints'),
+        (FAULTS_OF_JOINTS['arms_exchanged'], 'arms_exchanged', 'the joints'),
+        (FAULTS_OF_JOINTS['scaled'], 'scaled', 'left_gripper'),
         (times(15, 1e3), 'scaled', 'right_gripper'),
         (stuck(2), 'stuck', 'left_joint_3'),
     ],
@@ -133,7 +100,7 @@ def test_a_joint_beyond_its_range_is_told_with_the_range(reference: Reference, n
 
 def test_two_faults_at_once(reference: Reference, new_episodes: list[list[Observation]]) -> None:
     def change(observation: Observation) -> Observation:
-        return times(15, 1e3)(turned('global')(observation))
+        return times(15, 1e3)(upside_down('global')(observation))
 
     found, _ = faults_in(reference, new_episodes[1], change)
     assert {(one.source, one.fault) for one in found} == {('global', 'turned_180'), (JOINTS, 'scaled')}
@@ -157,14 +124,14 @@ def test_what_cannot_be_told_is_not_told() -> None:
     told = {one.hypothesis.fault for one in reference.cameras['global'].likeness.tellings if one.gain is not None}
     assert not told & {'red_and_blue_exchanged', 'turned_180', 'turned_90', 'mirrored', 'flipped'}
     for fault in ('red_and_blue_exchanged', 'turned_180', 'mirrored'):
-        observations = [PICTURES[fault]('global')(grey(o)) for o in episode(105)]
+        observations = [FAULTS_OF_PICTURES[fault]('global')(grey(o)) for o in episode(105)]
         assert not [one for one in faults_in(reference, observations, unchanged)[0] if one.source == 'global']
 
 
 def test_a_profile_of_one_bag_tells_only_what_is_gross(profiles: list[Profile], new_episodes: list[list[Observation]]) -> None:
     weak = Reference(profiles[0])
     assert weak.is_weak and not Reference(merge(profiles)).is_weak
-    found, _ = faults_in(weak, new_episodes[0], of_joints(np.degrees))
+    found, _ = faults_in(weak, new_episodes[0], FAULTS_OF_JOINTS['degrees'])
     assert 'degrees' in {one.fault for one in found}
     assert not {one.fault for one in faults_in(weak, new_episodes[1], unchanged)[0]} & {'exchanged', 'red_and_blue_exchanged'}
 
@@ -174,7 +141,7 @@ def test_a_fault_comes_and_goes(reference: Reference, new_episodes: list[list[Ob
     sound, faulty = new_episodes[0], new_episodes[1]
     seconds = 1_000_000_000
     states = []
-    for at, (source, change) in enumerate(((sound, unchanged), (faulty, turned('global')), (sound, unchanged))):
+    for at, (source, change) in enumerate(((sound, unchanged), (faulty, upside_down('global')), (sound, unchanged))):
         for observation in source:
             shifted = change(Observation(**{**_fields(observation), 'stamp_ns': observation.stamp_ns + 12 * at * seconds}))
             states.append(bool(watcher.see(shifted)))
@@ -191,15 +158,15 @@ def test_a_clock_that_is_set_back_begins_a_new_window(reference: Reference, new_
 
 def test_what_is_told_depends_on_the_observations_alone(reference: Reference, new_episodes: list[list[Observation]]) -> None:
     """Sets at 5 Hz and the same among others at 25 Hz give the same windows."""
-    slow, _ = faults_in(reference, new_episodes[2], turned('left_wrist'))
-    again, _ = faults_in(reference, new_episodes[2], turned('left_wrist'))
+    slow, _ = faults_in(reference, new_episodes[2], upside_down('left_wrist'))
+    again, _ = faults_in(reference, new_episodes[2], upside_down('left_wrist'))
     assert slow == again and slow
 
 
 def test_refusing_drops_with_the_fault(reference: Reference, new_episodes: list[list[Observation]]) -> None:
     warning, refusing = ContentInspector(reference, refuses=False), ContentInspector(reference, refuses=True)
     drops = []
-    for observation in map(turned('global'), new_episodes[0]):
+    for observation in map(upside_down('global'), new_episodes[0]):
         assert warning.inspect(observation) is None
         drops.append(refusing.inspect(observation))
     assert drops[0] is None and drops[-1] is not None

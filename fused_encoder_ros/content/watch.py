@@ -166,10 +166,13 @@ def judge(window: list[Look], reference: Reference, distances: dict[str, float] 
     own = {name: camera.likeness.distance(pictures[name]) for name, camera in reference.cameras.items()}
     if distances is not None:
         distances |= {name: max(own[name], 0.0) / camera.likeness.furthest for name, camera in reference.cameras.items()}
+    exchanged = _exchanged(reference, pictures, own)
     faults = []
     for number, (name, camera) in enumerate(reference.cameras.items()):
         measures = np.array([look.measures[number] for look in window], np.float64)
-        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(name, reference, pictures, own)
+        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(
+            name, reference, pictures[name], own[name], exchanged.get(name)
+        )
         if fault is not None:
             faults.append(fault)
     faults += _of_joints(np.array([look.joints for look in window]), speeds, reference, distances)
@@ -205,25 +208,44 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
     return None
 
 
+def _exchanged(reference: Reference, pictures: Mapping[str, Points], own: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+    """Cameras that show another one's pictures: which other, and how much better that fits.
+
+    Two cameras cannot show the same view, unless one picture comes on both topics. So the other camera must not show its own
+    view either; if it shows this one's, somewhat less likely pictures are enough.
+    """
+    strict = _WEAK if reference.is_weak else 1.0
+    fits: dict[tuple[str, str], tuple[float, bool]] = {}
+    for name, camera in reference.cameras.items():
+        for other, least in camera.gains_as.items() if own[name] >= _SUSPICIOUS else ():
+            theirs = reference.cameras[other].likeness
+            gain = camera.likeness.improbability(pictures[name]) - theirs.improbability(pictures[name])
+            distance = theirs.distance(pictures[name])
+            if least is not None and gain > strict * least and distance < theirs.furthest:
+                fits[name, other] = gain, distance < theirs.near
+    found: dict[str, tuple[str, float]] = {}
+    for (name, other), (gain, is_near) in fits.items():
+        is_same = np.abs(pictures[name] - pictures[other]).mean() < _SAME_PICTURE
+        is_free = is_same or own[other] > reference.cameras[other].likeness.near
+        if is_free and (is_near or (other, name) in fits) and gain > found.get(name, ('', 0.0))[1]:
+            found[name] = other, gain
+    return found
+
+
 def _of_pictures(
-    name: str, reference: Reference, pictures: Mapping[str, Points], own: Mapping[str, float]
+    name: str, reference: Reference, grids: Points, distance: float, shown: tuple[str, float] | None
 ) -> ContentFault | None:
-    """Faults that the layout of a camera's pictures shows; `own` says how far each camera is from its own training data."""
-    camera, grids, distance = reference.cameras[name], pictures[name], own[name]
+    """Faults that the layout of a camera's pictures shows; `shown` as `_exchanged` has found it."""
+    camera = reference.cameras[name]
     if distance < _SUSPICIOUS:
         return None
     strict = _WEAK if reference.is_weak else 1.0
     best, fault = 0.0, None
-    for other, least in camera.gains_as.items():
-        theirs = reference.cameras[other].likeness
-        # Two cameras cannot show the same view, unless one picture comes on both topics.
-        is_free = own[other] > theirs.near or np.abs(grids - pictures[other]).mean() < _SAME_PICTURE
-        gain = camera.likeness.improbability(grids) - theirs.improbability(grids)
-        if least is not None and is_free and gain > max(strict * least, best) and theirs.distance(grids) < theirs.near:
-            best = gain
-            fix = f'Exchange topics.{name} and topics.{other}, or give topics.{name} the topic of its own camera.'
-            title = f'{name} shows what {other} showed in training'
-            fault = ContentFault(name, 'exchanged', title, _fits(gain, len(grids)), fix, other)
+    if shown is not None:
+        other, best = shown
+        fix = f'Exchange topics.{name} and topics.{other}, or give topics.{name} the topic of its own camera.'
+        title = f'{name} shows what {other} showed in training'
+        fault = ContentFault(name, 'exchanged', title, _fits(best, len(grids)), fix, other)
     found = _best(camera.likeness, grids, distance, strict)
     if found is not None and found[1] > best:
         hypothesis, gain = found

@@ -1,10 +1,13 @@
 """Encoding bags: each stage alone, the whole, one process and two, memory, and what one would do without this package.
 
     python benchmarks/fleet.py --out benchmarks/results/fleet.json
+    python benchmarks/fleet.py --memory-only --minutes 1 5 30 --out benchmarks/results/fleet_memory.json
 
 Bags of the synthetic robot, three VGA cameras at 30 Hz and joints at 500 Hz, raw and as JPEG. Every figure is the median of
 rounds in which the subjects take turns. The plain loop reads the bag with rosbags, takes the last picture of each camera when
-a global one comes, resizes it and calls the encoder in eager torch. Memory is the highest resident size of a process of its
+a global one comes, resizes it and calls the encoder in eager torch. "encode, beside another process that observes" has
+nothing of the overlap but the machine: the other process reads, decodes and synchronises the same bag over and over, and
+what encoding takes longer is the price of shared caches and memory. Memory is the highest resident size of a process of its
 own, of which some is there before the bag.
 """
 
@@ -64,7 +67,8 @@ print(json.dumps({'sets': summary.sets, 'before_mb': before, 'peak_mb': mb('VmHW
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--minutes', type=float, default=30.0, help='length of the longest bag, for memory')
+    parser.add_argument('--minutes', type=float, nargs='+', default=[1.0, 5.0], help='lengths of the bags for memory')
+    parser.add_argument('--memory-only', action='store_true')
     parser.add_argument('--out', type=Path)
     options = parser.parse_args()
     result: dict[str, Any] = {'command': shlex.join(['python', *sys.argv]), 'machine': describe_machine()}
@@ -74,29 +78,38 @@ def main() -> None:
             (folder / kind).mkdir()
         write_rig_bag(folder / 'raw/0', Rig(joint_rate_hz=500.0), SECONDS)
         write_jpeg(folder / 'raw/0', folder / 'jpeg/0', 1)
-        for kind in ('raw', 'jpeg'):
-            for number in range(1, 4):
-                shutil.copytree(folder / kind / '0', folder / kind / str(number))
-            result[kind] = one_bag(folder / kind / '0', folder, options.rounds)
-            print(json.dumps({kind: result[kind]}, indent=2), flush=True)
-        for kind in ('raw', 'jpeg'):
-            result[kind]['four bags'] = workers(folder / kind, folder, options.rounds)
-            print(json.dumps({kind: result[kind]['four bags']}, indent=2), flush=True)
-            shutil.rmtree(folder / kind) if kind == 'raw' else None
-        result['memory'] = {}
-        for minutes in (1.0, options.minutes):
-            long = folder / 'long'
-            write_jpeg(folder / 'jpeg/0', long, round(minutes * 60 / SECONDS))
-            values = json.dumps(parameters('jpeg', 2))
-            command = [sys.executable, '-c', PEAK, str(long), str(folder / 'out'), values]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            result['memory'][f'{minutes:g} minutes, JPEG'] = json.loads(done.stdout.splitlines()[-1])
-            shutil.rmtree(long)
-            shutil.rmtree(folder / 'out')
+        if not options.memory_only:
+            result |= speed(folder, options.rounds)
+        shutil.rmtree(folder / 'raw')
+        result['memory'] = {f'{minutes:g} minutes, JPEG': memory(folder, minutes) for minutes in options.minutes}
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:
         options.out.write_text(text + '\n')
+
+
+def speed(folder: Path, rounds: int) -> dict[str, Any]:
+    """What became of one bag and of four, raw and as JPEG."""
+    result: dict[str, Any] = {}
+    for kind in ('raw', 'jpeg'):
+        for number in range(1, 4):
+            shutil.copytree(folder / kind / '0', folder / kind / str(number))
+        result[kind] = {**one_bag(folder / kind / '0', folder, rounds), 'four bags': workers(folder / kind, folder, rounds)}
+        print(json.dumps({kind: result[kind]}, indent=2), flush=True)
+    return result
+
+
+def memory(folder: Path, minutes: float) -> dict[str, float]:
+    """Memory that a process takes for a bag of JPEG of this length."""
+    long = folder / 'long'
+    write_jpeg(folder / 'jpeg/0', long, round(minutes * 60 / SECONDS))
+    command = [sys.executable, '-c', PEAK, str(long), str(folder / 'out'), json.dumps(parameters('jpeg', 2))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shutil.rmtree(long)
+    shutil.rmtree(folder / 'out')
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps({f'{minutes:g} minutes': result}), flush=True)
+    return result
 
 
 def write_jpeg(source: Path, target: Path, laps: int) -> None:

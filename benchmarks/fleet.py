@@ -18,11 +18,13 @@ import dataclasses
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +62,29 @@ settings = Settings.from_values(json.loads(sys.argv[3]))
 model = load_model(settings.model, settings.spec)
 before = mb('VmRSS')
 summary = encode_bag(Path(sys.argv[1]), Path(sys.argv[2]), settings, model)
-print(json.dumps({'sets': summary.sets, 'before_mb': before, 'peak_mb': mb('VmHWM'), 'seconds': summary.elapsed_s}))
+print(json.dumps({'sets': summary.sets, 'before_mb': before, 'peak_mb': mb('VmHWM')}))
+"""
+
+
+OBSERVE = """
+import json
+import sys
+from pathlib import Path
+from fused_encoder_ros.offline.observations import read_observations
+from fused_encoder_ros.settings import Settings
+
+settings = Settings.from_values(json.loads(sys.argv[2]))
+while True:
+    for _ in read_observations(Path(sys.argv[1]), settings):
+        pass
+    print('once', flush=True)
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--minutes', type=float, nargs='+', default=[1.0, 5.0], help='lengths of the bags for memory')
+    parser.add_argument('--minutes', type=float, nargs='*', default=[1.0, 5.0], help='lengths of the bags for memory')
     parser.add_argument('--memory-only', action='store_true')
     parser.add_argument('--out', type=Path)
     options = parser.parse_args()
@@ -146,6 +163,20 @@ def parameters(kind: str, threads: int) -> dict[str, Any]:
     return {'threads': threads, **topics}
 
 
+@contextmanager
+def observer(bag: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that reads, decodes and synchronises a bag over and over; it is stopped, until it is told to continue."""
+    command = [sys.executable, '-c', OBSERVE, str(bag), json.dumps(parameters(bag.parent.name, threads))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Sets a second of each stage alone and of the whole, for one and two threads of the encoder."""
     kind = bag.parent.name
@@ -171,6 +202,11 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
             for one in sets:  # noqa: B023
                 model.encode(one.images[np.newaxis], one.joints[np.newaxis])  # noqa: B023
 
+        def encode_beside() -> None:
+            other.send_signal(signal.SIGCONT)
+            encode()
+            other.send_signal(signal.SIGSTOP)
+
         def whole(batch_size: int = 1) -> None:
             encode_bag(bag, folder / 'out', settings, model, force=True, batch_size=batch_size)  # noqa: B023
 
@@ -186,6 +222,7 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
             'read': read,
             'read, decode, synchronise': observe,
             'encode': encode,
+            'encode, beside another process that observes': encode_beside,
             'whole': whole,
             'whole, one stage after the other': one_after_the_other,
             'whole, batches of 16': lambda: whole(16),
@@ -193,7 +230,8 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
         if threads == 2:
             torch.set_num_threads(2)
             subjects['plain loop'] = lambda: plain_loop(bag)
-        seconds, cpu_seconds = taking_turns(subjects, rounds)
+        with observer(bag, threads) as other:
+            seconds, cpu_seconds = taking_turns(subjects, rounds)
         rates = {name: round(len(sets) / value, 1) for name, value in seconds.items()}
         result[f'{threads} thread(s)'] = {
             'engine': model.engine.name,

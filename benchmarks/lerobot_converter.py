@@ -1,21 +1,19 @@
 """What a converter of bags to LeRobotDatasets makes of a bag of the synthetic robot, held against the truth.
 
-    python benchmarks/lerobot_converter.py BAG DATA_SET --name NAME --run COMMAND --out benchmarks/results/lerobot_converter.json
+    python benchmarks/lerobot_converter.py BAG DATA_SET --name NAME --run COMMAND --out results.json
 
-BAG holds the default rig's streams with VGA images, raw or as JPEG: `fleet.py` writes such bags. COMMAND makes DATA_SET, and may be of any
-program; its time and memory are measured. Without it, the data set is taken as it is. Results of several converters go into
-one file, by name.
+BAG holds the default rig's streams with joints at 500 Hz and VGA images, raw or as JPEG: `fleet.py` writes such bags. COMMAND
+makes DATA_SET, and may be of any program; its time and memory are measured. Without it, the data set is taken as it is.
+Results of several converters go into one file, by name.
 
 The scene moves, so each picture is looked up among the bag's pictures of its camera. Its true stamp is known then, also after
-a lossy video. The joints' true positions at any time follow
-from the rig. A step's time is the stamp of its anchor picture. The joints' error in time is the shift along the true path that
-explains their positions best.
+a lossy video. The joints' true positions at any time follow from the rig. A step's time is the stamp of its anchor picture.
+The joints' error in time is the shift along the true path that explains their positions best.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import resource
@@ -69,34 +67,37 @@ def main() -> None:
         options.out.write_text(json.dumps(results | {options.name: result}, indent=2) + '\n')
 
 
-@dataclasses.dataclass
 class Recorded:
-    """The frames of a camera in a bag: stamps int64 [N] from the start of the rig, and how they look, uint8 [N,h,w]."""
+    """The frames of a camera in a bag: stamps int64 [N] from the start of the rig, and how they look, float32 [N,h*w]."""
 
-    stamps_ns: NDArray[np.int64]
-    looks: NDArray[np.uint8]
+    def __init__(self, stamps_ns: list[int], looks: list[NDArray[np.float32]]) -> None:
+        self.stamps_ns = np.array(stamps_ns)
+        self._background = np.mean(looks, axis=0)
+        self._looks = np.stack(looks) - self._background
+        self._squares = np.square(self._looks).sum(axis=1)
 
-    def number(self, picture: NDArray[np.uint8]) -> int:
-        """Which frame a picture is: uint8 [H,W,3] RGB.
+    def stamp_ns(self, picture: NDArray[np.uint8]) -> int:
+        """The stamp of a picture: uint8 [H,W,3] RGB.
 
         Raises:
             ValueError: when none of the bag's is clearly the nearest.
         """
-        away = np.square(np.subtract(self.looks, _look(picture), dtype=np.float32)).mean(axis=(1, 2))
+        look = _look(picture) - self._background
+        away = self._squares - 2 * self._looks @ look + np.square(look).sum()
         first, second = np.argsort(away)[:2]
         if away[first] > 0.8 * away[second]:
             raise ValueError(f'a picture could be frame {first} or {second}: they are {away[first]} and {away[second]} away')
-        return int(first)
+        return int(self.stamps_ns[first])
 
 
-def _look(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _look(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     small = cv2.resize(np.ascontiguousarray(picture), LOOK, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).reshape(-1), np.float32)
 
 
 def recorded(bag: Path) -> dict[str, Recorded]:
     """The frames of each camera, in the order of the bag."""
-    frames: dict[str, list[tuple[int, NDArray[np.uint8]]]] = {camera: [] for camera in CAMERAS}
+    frames: dict[str, list[tuple[int, NDArray[np.float32]]]] = {camera: [] for camera in CAMERAS}
     with AnyReader([bag], default_typestore=typestore()) as reader:
         images = [c for c in reader.connections if c.topic.split('/')[1] in CAMERAS]
         for connection, _, raw in reader.messages(images):
@@ -106,10 +107,7 @@ def recorded(bag: Path) -> dict[str, Recorded]:
             else:
                 pixels = message.data.reshape(message.height, message.width, 3)
             frames[connection.topic.split('/')[1]].append((stamp_to_ns(message.header.stamp) - START_NS, _look(pixels)))
-    return {
-        camera: Recorded(np.array([ns for ns, _ in rows]), np.stack([look for _, look in rows]))
-        for camera, rows in frames.items()
-    }
+    return {camera: Recorded([ns for ns, _ in rows], [look for _, look in rows]) for camera, rows in frames.items()}
 
 
 def pictures(data_set: Path, camera: str, info: dict[str, Any]) -> Iterator[NDArray[np.uint8]]:
@@ -133,18 +131,21 @@ def compared(bag: Path, data_set: Path) -> dict[str, Any]:
     rig = Rig(joint_rate_hz=500.0)
     frames = recorded(bag)
     stamps_ns = {
-        camera: np.array([frames[camera].stamps_ns[frames[camera].number(one)] for one in pictures(data_set, camera, info)])
-        for camera in CAMERAS
+        camera: np.array([frames[camera].stamp_ns(one) for one in pictures(data_set, camera, info)]) for camera in CAMERAS
     }
     anchors_ns = stamps_ns[ANCHOR]
     files = sorted((data_set / 'data').rglob('*.parquet'))
-    rows = [row for file in files for row in pq.read_table(file, columns=['observation.state'])['observation.state'].to_pylist()]
+    rows = [
+        row for file in files for row in pq.read_table(file, columns=['observation.state'])['observation.state'].to_pylist()
+    ]
     names = info['features']['observation.state']['names'] or rig.message_joint_names
     states = np.array(rows, np.float64)[:, [names.index(name) for name in rig.joint_names]]
     if not len(states) == len(anchors_ns) == info['total_frames']:
         raise ValueError(f'{info["total_frames"]} steps, {len(states)} rows, {len(anchors_ns)} pictures of {ANCHOR}')
     errors = states - np.array([rig.joint_positions(int(ns)) for ns in anchors_ns])
-    speeds = np.array([(rig.joint_positions(int(ns) + 500_000) - rig.joint_positions(int(ns) - 500_000)) / 1e-3 for ns in anchors_ns])
+    speeds = np.array(
+        [(rig.joint_positions(int(ns) + 500_000) - rig.joint_positions(int(ns) - 500_000)) / 1e-3 for ns in anchors_ns]
+    )
     late_s = (errors * speeds).sum(axis=1) / (speeds**2).sum(axis=1)
     dtypes = {info['features'][f'observation.images.{camera}']['dtype'] for camera in CAMERAS}
     return {

@@ -1,10 +1,13 @@
 """Encoding bags: each stage alone, the whole, one process and two, memory, and what one would do without this package.
 
     python benchmarks/fleet.py --out benchmarks/results/fleet.json
+    python benchmarks/fleet.py --memory-only --minutes 1 5 30 --out benchmarks/results/fleet_memory.json
 
 Bags of the synthetic robot, three VGA cameras at 30 Hz and joints at 500 Hz, raw and as JPEG. Every figure is the median of
 rounds in which the subjects take turns. The plain loop reads the bag with rosbags, takes the last picture of each camera when
-a global one comes, resizes it and calls the encoder in eager torch. Memory is the highest resident size of a process of its
+a global one comes, resizes it and calls the encoder in eager torch. "encode, beside another process that observes" has
+nothing of the overlap but the machine: the other process reads, decodes and synchronises the same bag over and over, and
+what encoding takes longer is the price of shared caches and memory. Memory is the highest resident size of a process of its
 own, of which some is there before the bag.
 """
 
@@ -15,11 +18,13 @@ import dataclasses
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +62,30 @@ settings = Settings.from_values(json.loads(sys.argv[3]))
 model = load_model(settings.model, settings.spec)
 before = mb('VmRSS')
 summary = encode_bag(Path(sys.argv[1]), Path(sys.argv[2]), settings, model)
-print(json.dumps({'sets': summary.sets, 'before_mb': before, 'peak_mb': mb('VmHWM'), 'seconds': summary.elapsed_s}))
+print(json.dumps({'sets': summary.sets, 'before_mb': before, 'peak_mb': mb('VmHWM')}))
+"""
+
+
+OBSERVE = """
+import json
+import sys
+from pathlib import Path
+from fused_encoder_ros.offline.observations import read_observations
+from fused_encoder_ros.settings import Settings
+
+settings = Settings.from_values(json.loads(sys.argv[2]))
+while True:
+    for _ in read_observations(Path(sys.argv[1]), settings):
+        pass
+    print('once', flush=True)
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--minutes', type=float, default=30.0, help='length of the longest bag, for memory')
+    parser.add_argument('--minutes', type=float, nargs='*', default=[1.0, 5.0], help='lengths of the bags for memory')
+    parser.add_argument('--memory-only', action='store_true')
     parser.add_argument('--out', type=Path)
     options = parser.parse_args()
     result: dict[str, Any] = {'command': shlex.join(['python', *sys.argv]), 'machine': describe_machine()}
@@ -74,29 +95,38 @@ def main() -> None:
             (folder / kind).mkdir()
         write_rig_bag(folder / 'raw/0', Rig(joint_rate_hz=500.0), SECONDS)
         write_jpeg(folder / 'raw/0', folder / 'jpeg/0', 1)
-        for kind in ('raw', 'jpeg'):
-            for number in range(1, 4):
-                shutil.copytree(folder / kind / '0', folder / kind / str(number))
-            result[kind] = one_bag(folder / kind / '0', folder, options.rounds)
-            print(json.dumps({kind: result[kind]}, indent=2), flush=True)
-        for kind in ('raw', 'jpeg'):
-            result[kind]['four bags'] = workers(folder / kind, folder, options.rounds)
-            print(json.dumps({kind: result[kind]['four bags']}, indent=2), flush=True)
-            shutil.rmtree(folder / kind) if kind == 'raw' else None
-        result['memory'] = {}
-        for minutes in (1.0, options.minutes):
-            long = folder / 'long'
-            write_jpeg(folder / 'jpeg/0', long, round(minutes * 60 / SECONDS))
-            values = json.dumps(parameters('jpeg', 2))
-            command = [sys.executable, '-c', PEAK, str(long), str(folder / 'out'), values]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            result['memory'][f'{minutes:g} minutes, JPEG'] = json.loads(done.stdout.splitlines()[-1])
-            shutil.rmtree(long)
-            shutil.rmtree(folder / 'out')
+        if not options.memory_only:
+            result |= speed(folder, options.rounds)
+        shutil.rmtree(folder / 'raw')
+        result['memory'] = {f'{minutes:g} minutes, JPEG': memory(folder, minutes) for minutes in options.minutes}
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:
         options.out.write_text(text + '\n')
+
+
+def speed(folder: Path, rounds: int) -> dict[str, Any]:
+    """What became of one bag and of four, raw and as JPEG."""
+    result: dict[str, Any] = {}
+    for kind in ('raw', 'jpeg'):
+        for number in range(1, 4):
+            shutil.copytree(folder / kind / '0', folder / kind / str(number))
+        result[kind] = {**one_bag(folder / kind / '0', folder, rounds), 'four bags': workers(folder / kind, folder, rounds)}
+        print(json.dumps({kind: result[kind]}, indent=2), flush=True)
+    return result
+
+
+def memory(folder: Path, minutes: float) -> dict[str, float]:
+    """Memory that a process takes for a bag of JPEG of this length."""
+    long = folder / 'long'
+    write_jpeg(folder / 'jpeg/0', long, round(minutes * 60 / SECONDS))
+    command = [sys.executable, '-c', PEAK, str(long), str(folder / 'out'), json.dumps(parameters('jpeg', 2))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shutil.rmtree(long)
+    shutil.rmtree(folder / 'out')
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps({f'{minutes:g} minutes': result}), flush=True)
+    return result
 
 
 def write_jpeg(source: Path, target: Path, laps: int) -> None:
@@ -133,6 +163,20 @@ def parameters(kind: str, threads: int) -> dict[str, Any]:
     return {'threads': threads, **topics}
 
 
+@contextmanager
+def observer(bag: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
+    """A process that reads, decodes and synchronises a bag over and over; it is stopped, until it is told to continue."""
+    command = [sys.executable, '-c', OBSERVE, str(bag), json.dumps(parameters(bag.parent.name, threads))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Sets a second of each stage alone and of the whole, for one and two threads of the encoder."""
     kind = bag.parent.name
@@ -158,6 +202,11 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
             for one in sets:  # noqa: B023
                 model.encode(one.images[np.newaxis], one.joints[np.newaxis])  # noqa: B023
 
+        def encode_beside() -> None:
+            other.send_signal(signal.SIGCONT)
+            encode()
+            other.send_signal(signal.SIGSTOP)
+
         def whole(batch_size: int = 1) -> None:
             encode_bag(bag, folder / 'out', settings, model, force=True, batch_size=batch_size)  # noqa: B023
 
@@ -173,6 +222,7 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
             'read': read,
             'read, decode, synchronise': observe,
             'encode': encode,
+            'encode, beside another process that observes': encode_beside,
             'whole': whole,
             'whole, one stage after the other': one_after_the_other,
             'whole, batches of 16': lambda: whole(16),
@@ -180,7 +230,8 @@ def one_bag(bag: Path, folder: Path, rounds: int) -> dict[str, Any]:
         if threads == 2:
             torch.set_num_threads(2)
             subjects['plain loop'] = lambda: plain_loop(bag)
-        seconds, cpu_seconds = taking_turns(subjects, rounds)
+        with observer(bag, threads) as other:
+            seconds, cpu_seconds = taking_turns(subjects, rounds)
         rates = {name: round(len(sets) / value, 1) for name, value in seconds.items()}
         result[f'{threads} thread(s)'] = {
             'engine': model.engine.name,

@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,9 +94,9 @@ class Tally:
 
 def _brightness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean of each camera's pixels, 0 to 255."""
-    side, _, channels = images.shape
-    sums = cv2.reduce(images.reshape(-1, channels), 0, cv2.REDUCE_SUM, dtype=cv2.CV_64F)
-    return np.asarray(sums, np.float64).reshape(-1, 3).mean(axis=1) / side**2
+    # Not by OpenCV: its threads wait actively for the next call, which took a tenth of the CPU time of a bag.
+    sums = images.sum(axis=0, dtype=np.uint32).sum(axis=0)
+    return np.asarray(sums.reshape(-1, 3).mean(axis=1) / len(images) ** 2)
 
 
 class _Features:

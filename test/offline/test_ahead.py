@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Generator
 
@@ -51,3 +53,17 @@ def test_giving_up_closes_the_items_and_ends_the_thread() -> None:
     assert next(numbers) == 1 and threading.active_count() == before + 1
     numbers.close()
     assert closed.is_set() and threading.active_count() == before
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only there has each thread a priority of its own')
+def test_what_runs_ahead_gives_way_to_who_asks() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def items() -> Generator[int, None, None]:
+        yield niceness()
+
+    before = niceness()
+    (inner,) = ahead(items(), 1)
+    assert inner > before or before == 19
+    assert niceness() == before

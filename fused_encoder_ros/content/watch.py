@@ -31,6 +31,9 @@ _WEAK = 2.0
 _SUSPICIOUS = 0.1
 """Below this distance data are as in training, and no fault is looked for."""
 
+_EXPLAINED = 0.6
+"""A fault explains data if, once it is undone, they are near to the training data, or at least by so much nearer."""
+
 _SAME_PICTURE = 8.0
 """Grey levels by which two topics that carry one camera's pictures may differ: their frames may be of different times."""
 
@@ -280,7 +283,7 @@ def _best(
     if found is None:
         return None
     hypothesis, undone = _refined(likeness, values, *found) if found[0].fault == 'moved' else found
-    if undone > max(_unlike(likeness), distance / 2):
+    if undone > max(likeness.near, _EXPLAINED * distance):
         return None
     return hypothesis, distance - undone - hypothesis.stretch
 

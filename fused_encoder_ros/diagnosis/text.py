@@ -30,7 +30,7 @@ def _examined(diagnosis: Diagnosis) -> Iterator[str]:
         yield from _labelled('encoder', diagnosis.parameters.encoder)
     if transport := diagnosis.transport:
         profile = f'{transport.variable}={transport.profile}' if transport.profile else f'{transport.variable} is not set'
-        yield from _labelled('DDS', f'{transport.rmw}, {profile}')
+        yield from _labelled('middleware', f'{transport.rmw}, {profile}')
     if facts := diagnosis.facts:
         for source, stream in facts.streams.items():
             yield from _labelled(source, _stream(facts, source, stream))

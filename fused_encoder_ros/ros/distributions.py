@@ -1,4 +1,7 @@
-"""What differs in rclpy between the ROS 2 distributions, at one place: Humble, Jazzy and Kilted."""
+"""What differs in rclpy between the ROS 2 distributions, at one place: Humble, Jazzy, Kilted and Lyrical.
+
+docs/reference/releases.md has what was compared.
+"""
 
 from __future__ import annotations
 

@@ -7,9 +7,17 @@ from typing import Any
 
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions, _declare_qos_parameters
 from rclpy.subscription import Subscription
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fused_encoder_ros.errors import ConfigError
@@ -24,11 +32,22 @@ _LOST_REMEDY = (
     'it is best effort. Images need shared memory that holds them, on the publisher too (config/fastdds_large_images.xml, '
     'config/cyclonedds_large_images.xml), or a reliable publisher'
 )
+_ZENOH_REMEDY = (
+    'the publisher dropped what the connection did not take in time: switch on the shared memory of Zenoh for the router, the '
+    "publisher and this node (ZENOH_CONFIG_OVERRIDE='transport/shared_memory/enabled=true')"
+)
 _LATE_REMEDY = 'the node does not keep up, or its depth (image_depth, joint_depth) is too small for such bursts'
 
 _TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, JOINT_STATE: JointState}
 
 _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
+
+
+def lost_remedy(rmw: str, reliability: ReliabilityPolicy) -> str:
+    """What to do about messages that this middleware has lost."""
+    if rmw.startswith('rmw_zenoh'):
+        return _ZENOH_REMEDY
+    return _LOST_REMEDY if reliability == ReliabilityPolicy.BEST_EFFORT else _LATE_REMEDY
 
 
 class Input(SimpleFilter):
@@ -120,8 +139,7 @@ class Input(SimpleFilter):
         return subscriber
 
     def _on_lost(self, number: int) -> None:
-        best_effort = self._reliability == ReliabilityPolicy.BEST_EFFORT
-        self.monitor.lost_some(number, _LOST_REMEDY if best_effort else _LATE_REMEDY)
+        self.monitor.lost_some(number, lost_remedy(get_rmw_implementation_identifier(), self._reliability))
 
     def _on_message(self, message: Any, subscriber: Any) -> None:
         if len(self._subscribers) > 1 and subscriber is self._subscribers[-1]:
@@ -142,9 +160,14 @@ class Input(SimpleFilter):
             if publisher.topic_type != self._kind:
                 fix = f'check topics.{self.source} and image_transport'
                 return f'the publisher sends {publisher.topic_type}, not {self._kind}: {fix}'
-            offered = publisher.qos_profile.reliability
-            if self._reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
-                return 'QoS incompatible: publisher best_effort, we reliable; set reliability to auto or best_effort'
+            # The middleware decides: Zenoh has no incompatible QoS.
+            match, reason = qos_check_compatible(publisher.qos_profile, self._subscribers[-1].sub.qos_profile)
+            if match == QoSCompatibility.ERROR:
+                offered = publisher.qos_profile.reliability
+                if self._reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
+                    return 'QoS incompatible: publisher best_effort, we reliable; set reliability to auto or best_effort'
+                said = reason.replace('ERROR: ', '').strip(' ;')
+                return f'QoS incompatible: {said}; change qos_overrides.{self.resolved_topic}.subscription'
         return ''
 
     def _choose(self, publishers: list[Any]) -> ReliabilityPolicy:

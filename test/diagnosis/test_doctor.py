@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +376,13 @@ def test_a_robot_cannot_be_heard_without_rclpy(tmp_path: Path) -> None:
     ]
 
 
+def test_a_middleware_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('RMW_IMPLEMENTATION', 'rmw_absent_cpp')
+    (finding,) = examine_environment(['rclpy']).findings
+    assert finding.severity is Severity.FAIL and 'rmw_absent_cpp' in finding.evidence
+    assert finding.commands == ('sudo apt install ros-$ROS_DISTRO-rmw-absent-cpp',)
+
+
 def test_this_python_is_sound() -> None:
     environment = examine_environment(['rclpy', 'rosbags'])
     assert not environment.broken and not environment.findings
@@ -398,3 +406,49 @@ def test_shared_memory_against_the_images(environment: dict[str, str], title: st
     assert [bool(re.search(title, finding.title)) for finding in found] == ([True] if title else [])
     assert all(finding.commands[0].endswith(f'={PROFILE}') for finding in found)
     assert not list(judge_transport(read_transport('rmw_cyclonedds_cpp', environment), 3, 640 * 480 * 3, is_losing=True))
+
+
+@pytest.fixture
+def router() -> Iterator[int]:
+    """The port of something that answers as a Zenoh router does when it is only asked whether it is there."""
+    with socket.create_server(('localhost', 0)) as server:
+        yield server.getsockname()[1]
+
+
+def zenoh(largest_image: int, is_losing: bool, **environment: str) -> list[Finding]:
+    return list(judge_transport(read_transport('rmw_zenoh_cpp', environment), 3, largest_image, is_losing))
+
+
+@pytest.mark.parametrize(('largest_image', 'severity'), [(0, Severity.FAIL), (900, Severity.WARN)])
+def test_zenoh_without_a_router(router: int, largest_image: int, severity: Severity) -> None:
+    """Whoever has found the others goes on without it; whoever has not hears nothing."""
+    endpoints = 'connect/endpoints=["tcp/localhost:1", "tcp/localhost:{}"]'
+    (finding,) = zenoh(largest_image, False, ZENOH_CONFIG_OVERRIDE=endpoints.format(2))
+    assert finding.severity is severity and finding.title == 'no Zenoh router answers at localhost:1 or localhost:2'
+    assert finding.commands[0] == 'ros2 run rmw_zenoh_cpp rmw_zenohd'
+    assert not zenoh(largest_image, False, ZENOH_CONFIG_OVERRIDE=endpoints.format(router))
+
+
+@pytest.mark.parametrize(
+    'environment',
+    [
+        {'ZENOH_CONFIG_OVERRIDE': 'connect/endpoints=["tcp/localhost:1"];scouting/multicast/enabled=true'},
+        {'ZENOH_CONFIG_OVERRIDE': 'connect/endpoints=["tls/robot:7447"]'},
+        {'ZENOH_SESSION_CONFIG_URI': '/etc/zenoh/session.json5'},
+    ],
+)
+def test_zenoh_that_needs_no_router_or_one_elsewhere(environment: dict[str, str]) -> None:
+    assert not zenoh(0, True, **environment)
+
+
+def test_zenoh_and_images_that_get_lost(router: int) -> None:
+    """Shared memory is off unless somebody switches it on; what is already set stays in the command."""
+    override = f'connect/endpoints=["tcp/localhost:{router}"]'
+    (finding,) = zenoh(640 * 480 * 3, True, ZENOH_CONFIG_OVERRIDE=override)
+    assert finding.title == 'the shared memory of Zenoh is off'
+    shared = f'{override};transport/shared_memory/enabled=true'
+    assert finding.commands == (f"export ZENOH_CONFIG_OVERRIDE='{shared}'",)
+    assert not zenoh(640 * 480 * 3, False, ZENOH_CONFIG_OVERRIDE=override)
+    assert not zenoh(640 * 480 * 3, True, ZENOH_CONFIG_OVERRIDE=shared)
+    (finding,) = zenoh(640 * 480 * 3, True, ZENOH_CONFIG_OVERRIDE=shared, ZENOH_SHM_ALLOC_SIZE=str(2**50))
+    assert finding.title == '/dev/shm is nearly full'

@@ -260,6 +260,13 @@ def test_incompatible_qos_is_named(desk: Desk) -> None:
     desk.wait_for_log(node, 'QoS incompatible: publisher best_effort, we reliable; set reliability')
 
 
+def test_an_override_that_the_publisher_does_not_offer_is_named(desk: Desk) -> None:
+    override = {'qos_overrides./global/image.subscription.durability': 'transient_local'}
+    node = desk.start(silence_s=1.0, **override)
+    desk.advertise(IMAGES | JOINTS)
+    desk.wait_for_log(node, 'Volatile publisher and transient local subscription; change qos_overrides./global/image')
+
+
 def test_compressed_cameras(desk: Desk) -> None:
     desk.start(image_transport='compressed')
     topics = {f'{topic}/compressed': 'sensor_msgs/msg/CompressedImage' for topic in IMAGES}

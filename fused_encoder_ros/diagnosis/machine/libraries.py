@@ -162,6 +162,10 @@ def _broken(library: Library, trial: Trial, is_needed: bool, versions: dict[str,
     if library.name in ('cv_bridge', 'torch', 'pyarrow') and not numpy.startswith('1.') and _blames_numpy(library, trial):
         fix = f'This is NumPy {numpy}; what was built for NumPy 1 does not work beside it.'
         return Finding(severity, title, evidence, fix, commands=("pip install 'numpy<2'",))
+    rmw = os.environ.get('RMW_IMPLEMENTATION', '')
+    if library.name == 'rclpy' and rmw and rmw in trial.problem:
+        fix = f'RMW_IMPLEMENTATION asks for {rmw}: install it, or unset the variable.'
+        return Finding(severity, title, evidence, fix, commands=(f'sudo apt install ros-$ROS_DISTRO-{rmw.replace("_", "-")}',))
     return Finding(severity, title, evidence, library.repair, commands=(library.install,))
 
 

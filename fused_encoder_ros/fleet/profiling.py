@@ -108,7 +108,10 @@ class _Profiler:
             try:
                 profile = maker.finish(*self._features(maker.observations))
             except ConfigError as error:
-                raise BagError(f'bag {bag.uri}: {error}') from error
+                drops, details = tally.figures()['drops'], tally.figures()['details']
+                most = max(drops, key=lambda reason: drops[reason], default='')
+                why = f'; most anchor frames were dropped as {most}: {details[most]}' if most else ''
+                raise BagError(f'bag {bag.uri}: {error}{why}') from error
             with completed({'profile': folder / Path(output).name}, replace) as files:
                 files['profile'].write_bytes(profile.to_bytes())
             keep_preview(folder, bag, tally.middle)

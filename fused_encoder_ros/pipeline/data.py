@@ -114,7 +114,7 @@ class Drop:
 
     @property
     def key(self) -> str:
-        """The name under which the drop is counted: `no_match:left_wrist`, `content:mirrored`, `bad_stamp`, …"""
+        """The name under which the drop is counted, such as `no_match:left_wrist`, `content:mirrored` or `bad_stamp`."""
         if self.reason is Reason.CONTENT:
             return f'{self.reason}:{self.fault}'
         return f'{self.reason}:{self.stream}' if self.reason is Reason.NO_MATCH else str(self.reason)

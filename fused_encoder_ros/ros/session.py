@@ -30,9 +30,11 @@ from fused_encoder_ros.pipeline.outputs import (
 from fused_encoder_ros.ros.diagnostics import Diagnostics, explain_silence
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
-from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, Tally
+from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, StallWatch, Tally
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import Settings
+
+_REFRESH_S = 0.5
 
 _MESSAGE_TYPES = {
     'builtin_interfaces/msg/Time': Time,
@@ -68,6 +70,7 @@ class Session:
         self._features = settings.feature_watch()
         self.pipeline.watch(self._on_decoded, self._arrivals.settled)
         self._silence = SilenceWatch(self._log)
+        self._stalls = StallWatch(_REFRESH_S)
         self._filter = ObservationFilter(self.pipeline)
         self._filter.register_outcome_callback(self._on_outcome)
         self._filter.registerCallback(self._on_observation)
@@ -96,7 +99,7 @@ class Session:
                 self._features,
             )
             # The steady clock, so that a dead camera and a stopped /clock show.
-            for period_s, callback in ((0.5, self._refresh_inputs), (1.0, self._report)):
+            for period_s, callback in ((_REFRESH_S, self._refresh_inputs), (1.0, self._report)):
                 undo.callback(node.destroy_timer, node.create_timer(period_s, callback, clock=steady))
             self._undo = undo.pop_all()
 
@@ -166,8 +169,10 @@ class Session:
         return response
 
     def _refresh_inputs(self) -> None:
+        stalled_s = self._stalls.beat(time.monotonic())
         for input_ in self.inputs:
             input_.refresh()
+            input_.tell_lost(stalled_s)
 
     def _report(self) -> None:
         silence_s = self._settings.values['silence_s']

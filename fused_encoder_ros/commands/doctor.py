@@ -108,7 +108,7 @@ def _examine(options: argparse.Namespace) -> Diagnosis:
     values = parameter_values(options)
     needed = ['rclpy'] if options.live else ['rosbags'] if options.bag else []
     environment = examine_environment(needed)
-    parameters = examine_parameters(values, 'torch' not in environment.broken)
+    parameters = examine_parameters(values, 'torch' not in environment.broken, options.config)
     if parameters.settings is None or environment.broken & {'numpy', 'cv2', *needed}:
         return conclude(environment, parameters)
     if options.live:

@@ -23,6 +23,7 @@ from fused_encoder_ros.model import Model, load_model, release_memory
 from fused_encoder_ros.pipeline.images import image_converters
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
 from fused_encoder_ros.ros import filters
+from fused_encoder_ros.ros.arguments import unused_parameter_files
 from fused_encoder_ros.ros.executor import MessagesFirstExecutor
 from fused_encoder_ros.ros.parameters import NodeParameters
 from fused_encoder_ros.ros.session import Session
@@ -186,6 +187,8 @@ def run(arguments: list[str]) -> int:
     try:
         stop = init_with_stop(arguments)
         node = FusedEncoderNode()
+        for warning in unused_parameter_files(arguments, node.get_fully_qualified_name()):
+            node.get_logger().warning(warning)
     except Exception as error:
         # rclpy's errors of arguments, parameter files and names have no base class of their own.
         print(f'fused_encoder cannot start: {error}', file=sys.stderr)

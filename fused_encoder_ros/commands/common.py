@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
 
@@ -69,7 +69,7 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f'--set {assignment}: the value is not YAML: {error}') from error
+            raise ConfigError(f'--set {assignment}: the value is not YAML: {in_one_line(error)}') from error
     joint_topics = []
     for assignment in options.topic:
         source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')

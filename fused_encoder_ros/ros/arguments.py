@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import shlex
 from collections.abc import Iterator, Sequence
 from textwrap import fill
@@ -47,7 +48,7 @@ def unused_parameter_files(arguments: Sequence[str], node: str) -> Iterator[str]
     ROS ignores such a file without a word.
     """
     ours = _split(arguments)[1]
-    for option, path in zip(ours, ours[1:]):
+    for option, path in itertools.pairwise(ours):
         if option == '--params-file':
             sections = sections_of(path)
             if not any(serves(section, node) for section in sections):

@@ -24,7 +24,6 @@ from fused_encoder_ros.settings import OF_EVERY_NODE, Parameter
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import SCENES, Event, Rig, lab_of
 
-
 _DESCRIPTION = (
     'The synthetic robot: it publishes moving pictures of its cameras and its joint states, so that you can try the node '
     'without a robot. It runs until you press Ctrl-C, or for duration_s.'

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings
 from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS
 from fused_encoder_ros.spec import ObservationSpec
@@ -77,8 +77,8 @@ def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
 def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
     names = list(map(str, content))
     close = difflib.get_close_matches(node_name, names, 1)
-    fix = f'rename {close[0]} to {node_name}' if close else f'put the parameters under {node_name}'
-    return f'it is for {", ".join(names) or "nobody"}; {fix}, or under /** for any node'
+    fix = f'rename {close[0]}' if close else 'rename the section'
+    return f'it is for {", ".join(names) or "nobody"}; {fix} to {node_name}, or to /** for any node'
 
 
 def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
@@ -87,7 +87,7 @@ def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
+        raise ConfigError(f'parameter file {path} is not YAML: {in_one_line(error)}') from error
     if not isinstance(content, dict):
         raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
     return content

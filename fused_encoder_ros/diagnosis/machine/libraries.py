@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import printable
+from fused_encoder_ros.errors import in_one_line
 
 _PATIENCE_S = 120.0
 _ABSENT = 'ModuleNotFoundError: No module named '
@@ -63,7 +64,7 @@ def attempt(code: str, *arguments: str) -> Trial:
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return printable(lines[-1]) if lines else ''
+    return printable(in_one_line(lines[-1])) if lines else ''
 
 
 @dataclass(frozen=True)

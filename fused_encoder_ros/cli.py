@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='fused-encoder', description='Cameras and joint states in, one fused feature a set out.'
+        prog='fused-encoder',
+        description='Encode, check and export recordings of a robot, and test the node that encodes live.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')

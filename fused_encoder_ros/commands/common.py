@@ -39,21 +39,31 @@ def raise_if_interrupted() -> None:
 
 def add_cameras(command: argparse.ArgumentParser) -> None:
     """Add the option that names the cameras of a synthetic robot."""
-    command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    command.add_argument(
+        '--cameras',
+        nargs='+',
+        default=list(CAMERAS),
+        metavar='NAME',
+        help=f'names of the cameras (default: {" ".join(CAMERAS)})',
+    )
 
 
 def add_parameters(command: argparse.ArgumentParser) -> None:
     """Add the options that set the node's parameters."""
-    command.add_argument('--config', type=Path, metavar='YAML', help="the node's parameter file")
+    command.add_argument('--config', type=Path, metavar='YAML', help='parameter file of the node')
     command.add_argument(
         '--topic',
         action='append',
         default=[],
         metavar='SOURCE=TOPIC',
-        help=f'topic of a camera or of {JOINTS}; repeat, also for several topics of joints',
+        help=f'topic of a camera or of {JOINTS}; repeat the option for each topic',
     )
     command.add_argument(
-        '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='any other parameter of the node; repeat the option for each',
     )
 
 

@@ -78,7 +78,19 @@ def test_a_parameter_file_for_another_node_is_told_at_start(
 
 
 def test_sections_serve_the_nodes_that_rclpy_reads_them_for(tmp_path: Path) -> None:
-    sections = ['/**', '**', '/*', 'node', '/node', '/robot/node', 'robot/node', '/*/node', '/**/node', '/robot/*', '/robot/**']
+    sections = [
+        '/**',
+        '**',
+        '/*',
+        'node',
+        '/node',
+        '/robot/node',
+        'robot/node',
+        '/*/node',
+        '/**/node',
+        '/robot/*',
+        '/robot/**',
+    ]
     sections += ['/robot/arm/node', '/*/*/node', '/robot/**/node', 'other', '/nod', '/robot']
     path = tmp_path / 'robot.yaml'
     path.write_text(yaml.safe_dump({name: {'ros__parameters': {f'p{i}': 1}} for i, name in enumerate(sections)}))

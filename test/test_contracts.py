@@ -152,7 +152,7 @@ ALLOWED = {
     'settings': {'settings', 'content', 'pipeline', 'model', 'spec', 'errors'},
     'diagnosis': {'diagnosis', 'content', 'settings', 'pipeline', 'errors', '__init__'},
     'bench': {'bench', 'pipeline', 'model', 'spec', 'errors'},
-    'ros': {'ros', 'bench', 'content', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
+    'ros': {'ros', 'bench', 'content', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline': {'offline', 'content', 'diagnosis', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
     'fleet': {'fleet', 'offline', 'content', 'diagnosis', 'settings', 'pipeline', 'model', 'errors', '__init__'},

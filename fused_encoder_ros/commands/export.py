@@ -61,8 +61,8 @@ def add_commands(commands: Any) -> None:
         '--action-topic',
         default='',
         metavar='TOPIC',
-        help='topic of the commands (JointTrajectory, JointState or Float64MultiArray): the action of a step is the last command '
-        'at or before its stamp',
+        help='topic of the commands (JointTrajectory, JointState or Float64MultiArray): the action of a step is the last '
+        'command at or before its stamp',
     )
     export.add_argument(
         '--action-names',

@@ -49,9 +49,7 @@ def main() -> int:
         return 0
     except ImportError as error:
         print(f'fused_encoder cannot start: {error}', file=sys.stderr)
-        print(
-            'Run it in the environment that has torch, torchvision and rclpy; see "On the robot" in README.md', file=sys.stderr
-        )
+        print('Run it in the environment that has rclpy and torch; see "On the robot" in README.md', file=sys.stderr)
         return 1
     finally:
         ignore_signals()

@@ -6,7 +6,7 @@ import array
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,7 +17,6 @@ from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiAr
 from std_srvs.srv import Trigger
 
 from fused_encoder_ros.content.inspector import watcher_of
-from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.outputs import (
     FEATURE_TOPIC,
@@ -33,6 +32,9 @@ from fused_encoder_ros.ros.inputs import Input
 from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, StallWatch, Tally
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import Settings
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
 
 _REFRESH_S = 0.5
 

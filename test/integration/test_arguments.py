@@ -46,6 +46,14 @@ def test_an_unknown_argument_is_refused_with_the_fix(module: str, arguments: lis
     assert done.returncode == 2 and done.stderr.strip().endswith(says)
 
 
+def test_a_python_without_torch_is_told_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'torch.py').write_text('raise ModuleNotFoundError("No module named \'torch\'")')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    done = run('main')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    assert "No module named 'torch'; run the node in the environment that has torch" in done.stderr
+
+
 def test_what_the_rig_does_not_know_is_refused() -> None:
     for arguments, says in (
         (['-p', 'duration:=3'], 'rig cannot start: duration: there is no such parameter; known are cameras'),

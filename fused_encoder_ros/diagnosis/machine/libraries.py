@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import signal
@@ -136,8 +137,7 @@ class Environment:
 
 def examine_environment(needed: Sequence[str] = ()) -> Environment:
     """Try every library; `needed` names those that this use needs beyond the usual."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        trials = dict(zip(LIBRARIES, pool.map(lambda library: attempt(library.code), LIBRARIES)))
+    trials = _trials()
     versions = {library.name: trial.output for library, trial in trials.items() if not trial.problem}
     findings, broken = [], set()
     for library, trial in trials.items():
@@ -149,6 +149,13 @@ def examine_environment(needed: Sequence[str] = ()) -> Environment:
             findings.append(_broken(library, trial, is_needed, versions))
     findings += _cuda(versions.get('torch', ''))
     return Environment(f'{platform.python_version()} ({sys.prefix})', versions, frozenset(broken), findings)
+
+
+@functools.cache
+def _trials() -> dict[Library, Trial]:
+    """What a program's libraries are does not change while it runs."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return dict(zip(LIBRARIES, pool.map(lambda library: attempt(library.code), LIBRARIES)))
 
 
 def _broken(library: Library, trial: Trial, is_needed: bool, versions: dict[str, str]) -> Finding:

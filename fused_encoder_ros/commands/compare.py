@@ -89,7 +89,7 @@ def _compare(options: argparse.Namespace) -> int:
     from fused_encoder_ros.offline.report.layout import check_replaceable
 
     if options.max_difference is not None and not options.max_difference >= 0:
-        raise ConfigError(f'--max-difference: {options.max_difference:g} is less than 0; use 0 or more')
+        raise ConfigError(f'--max-difference: {options.max_difference:g} is out of range; use 0 or more')
     if options.min_cosine is not None and not -1 <= options.min_cosine <= 1:
         raise ConfigError(f'--min-cosine: {options.min_cosine:g} is out of range; use -1 to 1')
     if options.html:

@@ -365,8 +365,8 @@ def write_features(path: Path, sizes: dict[str, list[int]]) -> None:
 @pytest.mark.parametrize(
     ('options', 'says'),
     [
-        (['--max-difference', '-1'], '--max-difference: -1 is not usable'),
-        (['--max-difference', 'nan'], '--max-difference: nan is not usable'),
+        (['--max-difference', '-1'], '--max-difference: -1 is out of range; use 0 or more'),
+        (['--max-difference', 'nan'], '--max-difference: nan is out of range'),
         (['--min-cosine', '1.5'], '--min-cosine: 1.5 is out of range; use -1 to 1'),
     ],
 )

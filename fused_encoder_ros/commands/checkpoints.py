@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         '--profile',
         type=Path,
         metavar='FILE',
-        help='profile of the training data, written by `fused-encoder profile`: the node then warns of data that look different',
+        help='profile of the training data from `fused-encoder profile`: the node then warns of data that look different',
     )
     pack.add_argument('--force', action='store_true', help='replace an existing file')
     pack.set_defaults(run=_pack)

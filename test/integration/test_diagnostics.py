@@ -122,6 +122,7 @@ def test_a_healthy_start_warns_of_the_random_weights_alone(desk_with_usual_buffe
     else:
         robot = Robot(desk)
         node = desk.start(silence_s=60.0)
+    robot.senders['/left_wrist/image'] = lambda ms: [large_image(ms)]
     burst = desk.publishers['/left_wrist/image']
     robot.run_until(burst.get_subscription_count, 'the node')
     for later in range(20):

@@ -127,7 +127,7 @@ def test_a_healthy_start_warns_of_the_random_weights_alone(desk_with_usual_buffe
     robot.run_until(burst.get_subscription_count, 'the node')
     for later in range(20):
         burst.publish(large_image(robot.ms + later))
-    robot.run_until(lambda: len(desk.sets()) >= 10, 'sets')
+    robot.run_until(lambda: len(desk.sets()) >= 60 and desk.diagnostics, 'sets, past the time in which no loss counts')
     assert len(warnings(node)) == 1 and 'RANDOM weights' in warnings(node)[0], node.log
     assert all(desk.status(camera)[2]['lost'] == '0' for camera in CAMERAS)
 

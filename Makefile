@@ -18,7 +18,7 @@ COLCON := build/colcon
 # Tests run side by side, since most of them wait for a robot most of the time.
 SIDE_BY_SIDE := -n 3 --dist loadscope
 
-QUICK := test/test_contracts.py test/pipeline test/offline/test_bags.py test/offline/test_encoding.py
+QUICK := test/test_contracts.py test/pipeline test/offline/test_bags.py
 
 # What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
 PYTHONS := 3.10 3.11 3.12

@@ -18,6 +18,8 @@ COLCON := build/colcon
 # Tests run side by side, since most of them wait for a robot most of the time.
 SIDE_BY_SIDE := -n 3 --dist loadscope
 
+QUICK := test/test_contracts.py test/pipeline test/offline/test_bags.py
+
 # What `test-all` covers: CPythons that wheels of rclpy exist for, and distributions that requirements/ has pins of.
 PYTHONS := 3.10 3.11 3.12
 DISTRIBUTIONS := jazzy kilted
@@ -29,7 +31,7 @@ export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 export COLCON_HOME := $(CURDIR)/build/colcon_home
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
 
-.PHONY: setup demo gpu api test test-all check unit colcon lock clean
+.PHONY: setup demo gpu api test test-all check unit quick colcon lock clean
 
 setup: $(VENV)/.complete
 
@@ -69,6 +71,10 @@ check: setup
 
 unit: setup
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# For the loop of changing and testing: no DDS, no engine, no cluster.
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(QUICK)
 
 # What `colcon build` and `colcon test` do in a workspace, with the environment's Python.
 colcon: setup

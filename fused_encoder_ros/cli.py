@@ -26,7 +26,7 @@ from fused_encoder_ros.commands import (
     sync_report,
 )
 from fused_encoder_ros.commands.common import EXIT_BAD_INPUT, EXIT_FAILED, interrupt_on_signals
-from fused_encoder_ros.errors import EngineError, FusedEncoderError
+from fused_encoder_ros.errors import EngineError, FusedEncoderError, in_one_line
 
 _COMMANDS = (doctor, encode, export, compare, run_report, sync_report, profile, checkpoints, companions, bench, rig, demo)
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fused-encoder: {error}; install what bags need: pip install '.[desk]'", file=sys.stderr)
         return EXIT_FAILED
     except ImportError as error:
-        print(f'fused-encoder: {error}', file=sys.stderr)
+        print(f'fused-encoder: {in_one_line(error)}', file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print('fused-encoder: interrupted; nothing incomplete was left behind', file=sys.stderr)
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='fused-encoder', description='Cameras and joint states in, one fused feature a set out.'
+        prog='fused-encoder',
+        description='Encode, check and export recordings of a robot, and test the node that encodes live.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')

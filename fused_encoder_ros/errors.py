@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_COLOR = re.compile(r'\x1b\[[0-9;]*m')
+_MOST = 300
+
 
 class FusedEncoderError(Exception):
     """Base class of all errors that this package raises for the user to act on."""
@@ -37,3 +42,14 @@ class FeaturesError(FusedEncoderError):
 
 class OutputError(FusedEncoderError):
     """A result cannot be written, for example because the file exists already."""
+
+
+def in_one_line(error: BaseException | str) -> str:
+    """The text of a library's error, which may be pages, in a line of at most 300 characters and without colours."""
+    text = ' '.join(_COLOR.sub('', str(error)).split())
+    return text if len(text) <= _MOST else f'{text[: _MOST - 1]}…'
+
+
+def first_line(error: BaseException) -> str:
+    """As `in_one_line`, without what stands below the first line: advice that is not for users of this package."""
+    return in_one_line(str(error).strip().partition('\n')[0])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.errors import ConfigError, first_line, in_one_line
 from fused_encoder_ros.settings import Settings, parameters, read_parameter_file
 from fused_encoder_ros.spec import ObservationSpec
 
@@ -113,10 +113,12 @@ def test_parameter_files(tmp_path: Path) -> None:
     both = '/**:\n  ros__parameters:\n    use_sim_time: true\n    topics:\n      global: /g\n'
     both += '/robot/fused_encoder:\n  ros__parameters:\n    tolerance_ms: 7\nother:\n  ros__parameters:\n    x: 1\n'
     assert read(both) == {'topics.global': '/g', 'tolerance_ms': 7}
+    assert read('/*:\n  ros__parameters:\n    tolerance_ms: 7\n') == {'tolerance_ms': 7}
     for text, says in (
         ('[', 'is not YAML'),
         ('- 1', 'no ROS parameter file'),
-        ('other: {}', 'has no section for fused_encoder'),
+        ('fused_encodr: {}', 'has no section for fused_encoder: it is for fused_encodr; rename fused_encodr to fused_encoder'),
+        ('other: {}', 'it is for other; rename the section to fused_encoder, or to /\\*\\* for any node'),
     ):
         with pytest.raises(ConfigError, match=says):
             read(text)
@@ -132,6 +134,13 @@ def test_parameters_describe_themselves() -> None:
         parameter.check(parameter.default)
 
 
+def test_what_libraries_say_becomes_one_line() -> None:
+    """Theirs may be in colours, and pages long."""
+    error = RuntimeError('\x1b[31mno \x1b[1;4mkernel\x1b[0m\n  for this GPU\n\nSet VARIABLE=1 to')
+    assert in_one_line(error) == 'no kernel for this GPU Set VARIABLE=1 to' and first_line(error) == 'no kernel'
+    assert len(in_one_line('x ' * 1000)) == 300 and first_line(RuntimeError()) == ''
+
+
 # Which rooms a room may use; arrows point down only.
 ALLOWED = {
     'spec.py': {'errors'},
@@ -143,7 +152,7 @@ ALLOWED = {
     'settings': {'settings', 'content', 'pipeline', 'model', 'spec', 'errors'},
     'diagnosis': {'diagnosis', 'content', 'settings', 'pipeline', 'errors', '__init__'},
     'bench': {'bench', 'pipeline', 'model', 'spec', 'errors'},
-    'ros': {'ros', 'bench', 'content', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors'},
+    'ros': {'ros', 'bench', 'content', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline': {'offline', 'content', 'diagnosis', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
     'fleet': {'fleet', 'offline', 'content', 'diagnosis', 'settings', 'pipeline', 'model', 'errors', '__init__'},
@@ -169,6 +178,11 @@ def test_facts_know_no_rules(room: str, above: tuple[str, ...]) -> None:
         for name in imports(path):
             is_above = name.startswith(tuple(f'fused_encoder_ros.diagnosis.{other}' for other in above))
             assert not is_above, f'{path.name} imports {name}'
+
+
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, '-m', PACKAGE.name, '--version'], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith('fused-encoder ')
 
 
 def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:

@@ -29,7 +29,10 @@ from fused_encoder_ros.cli import _parser, main
 from fused_encoder_ros.settings import OF_EVERY_NODE, Settings, parameters, read_parameter_file
 
 ROOT = Path(__file__).parent.parent
-PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md')))}
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in (ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').rglob('*.md')))
+}
 LIMIT_S = 300
 
 PROGRAMS = {

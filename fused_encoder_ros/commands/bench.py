@@ -18,29 +18,42 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     bench = commands.add_parser(
         'bench',
-        help='measure the designs, the engines or the live node on this machine',
-        description='Measure on this machine. Subjects are interleaved in one run; figures are medians. Let nothing else run.',
+        help='measure how fast the designs, the engines or the live node run on this machine',
+        description='Measure speed on this machine. The figures are medians of several rounds. Close other programs first.',
     )
     subjects = bench.add_subparsers(title='what to measure', required=True, metavar='SUBJECT')
-    model = _subject(subjects, 'model', 'the original design against the optimised one', _model, rounds=40)
-    engines = _subject(subjects, 'engines', 'every engine that runs here, with its error', _engines, rounds=60)
+    model = _subject(subjects, 'model', 'how much faster the optimised design is than the original one', _model, rounds=40)
+    engines = _subject(subjects, 'engines', 'the speed and the error of every engine that runs here', _engines, rounds=60)
     for command in (model, engines):
         command.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N (default: auto)')
-    model.add_argument('--threads', type=int, default=2, help='CPU threads (default: 2)')
-    engines.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='CPU threads, each in turn (default: 1 2)')
-    engines.add_argument('--picture', type=Path, metavar='PNG', help='also draw the ratios')
-    node = _subject(subjects, 'node', 'CPU and latency of the live node beside a synthetic robot', _node, rounds=3)
-    node.add_argument('--duration', type=float, default=20.0, metavar='S', help='seconds of each run (default: 20)')
+    model.add_argument('--threads', type=int, default=2, help='number of CPU threads (default: 2)')
+    engines.add_argument(
+        '--threads',
+        type=int,
+        nargs='+',
+        default=[1, 2],
+        help='numbers of CPU threads, measured one after the other (default: 1 2)',
+    )
+    engines.add_argument('--picture', type=Path, metavar='PNG', help='also draw a chart of the speeds to this file')
+    node = _subject(subjects, 'node', 'CPU use and latency of the live node, fed by a synthetic robot', _node, rounds=3)
+    node.add_argument('--duration', type=float, default=20.0, metavar='S', help='length of each run in seconds (default: 20)')
     node.add_argument(
-        '--joint-rates', type=float, nargs='+', default=[100.0, 500.0, 1000.0], metavar='HZ', help='default: 100 500 1000'
+        '--joint-rates',
+        type=float,
+        nargs='+',
+        default=[100.0, 500.0, 1000.0],
+        metavar='HZ',
+        help='joint messages a second, measured one after the other (default: 100 500 1000)',
     )
     node.add_argument('--engine', default='auto', help="the node's engine (default: auto)")
 
 
 def _subject(subjects: Any, name: str, text: str, run: Callable[[argparse.Namespace], int], rounds: int) -> Any:
     command = subjects.add_parser(name, help=text, description=f'Measure {text}.')
-    command.add_argument('--rounds', type=int, default=rounds, help=f'default: {rounds}')
-    command.add_argument('--out', type=Path, metavar='JSON', help='write the figures, the machine and this command')
+    command.add_argument('--rounds', type=int, default=rounds, help=f'number of rounds (default: {rounds})')
+    command.add_argument(
+        '--out', type=Path, metavar='JSON', help='also write the figures, the machine and this command to a JSON file'
+    )
     add_cameras(command)
     command.set_defaults(run=run)
     return command

@@ -19,10 +19,11 @@ def add_commands(commands: Any) -> None:
     """Add them to the parser."""
     pack = commands.add_parser(
         'pack',
-        help='make a checkpoint that says how it must be fed',
-        description='Write the weights of a checkpoint together with its observation spec, hashes and a golden pair: an '
-        'observation and the feature that it must give. The node and `encode` take the spec from it, refuse parameters that '
-        'contradict it, and check the golden pair on the device and engine in use.',
+        help='write a checkpoint that describes the input it was trained on',
+        description='Write a packed checkpoint: the weights together with the observation spec of the training (cameras, '
+        'image size, scaling, joints), hashes, and one observation with the feature that the encoder must give for it. The '
+        'node and `encode` read the spec from it, refuse parameters that contradict it, and check that feature before they '
+        'start.',
     )
     pack.add_argument('checkpoint', type=Path, metavar='CKPT', help='state dict of the training code: .pth or .safetensors')
     pack.add_argument(
@@ -30,27 +31,29 @@ def add_commands(commands: Any) -> None:
         type=Path,
         required=True,
         metavar='YAML',
-        help="how the encoder was fed in training: the spec's fields, or the node's parameter file",
+        help="the observation spec of the training: a file of its fields, or the node's parameter file",
     )
-    pack.add_argument('--out', type=Path, required=True, metavar='FILE', help='file to write, ending with .safetensors')
+    pack.add_argument(
+        '--out', type=Path, required=True, metavar='FILE', help='file to write; its name must end with .safetensors'
+    )
     pack.add_argument(
         '--profile',
         type=Path,
         metavar='FILE',
-        help='the profile of the training data, as `fused-encoder profile` writes it: data that do not look so are then told',
+        help='profile of the training data from `fused-encoder profile`: the node then warns of data that look different',
     )
     pack.add_argument('--force', action='store_true', help='replace an existing file')
     pack.set_defaults(run=_pack)
 
     inspect = commands.add_parser(
         'inspect',
-        help='say what a checkpoint holds',
-        description='Print design, dimensions, parameters and hashes of a checkpoint and, of a packed one, its observation '
-        'spec and whether it gives its golden feature here.',
+        help='show what a checkpoint contains',
+        description='Print the design, dimensions, parameter counts and hashes of a checkpoint. For a packed checkpoint also '
+        'print its observation spec, and the error of its golden feature on this machine.',
     )
     inspect.add_argument('checkpoint', type=Path, metavar='CKPT', help='.pth or .safetensors')
-    inspect.add_argument('--picture', type=Path, metavar='PNG', help='also draw what the training data of its profile show')
-    inspect.add_argument('--json', action='store_true', help='print it as JSON')
+    inspect.add_argument('--picture', type=Path, metavar='PNG', help='also draw what its profile says about the training data')
+    inspect.add_argument('--json', action='store_true', help='print JSON instead of text')
     inspect.set_defaults(run=_inspect)
 
 
@@ -63,7 +66,7 @@ def _pack(options: argparse.Namespace) -> int:
     from fused_encoder_ros.settings import read_spec_file
 
     if options.out.suffix != SAFETENSORS_SUFFIX:
-        raise ConfigError(f'--out: {options.out} must end with {SAFETENSORS_SUFFIX}')
+        raise ConfigError(f'--out: {options.out} does not end with {SAFETENSORS_SUFFIX}; rename it')
     spec = read_spec_file(options.spec)
     encoder = load_encoder(options.checkpoint, cameras=spec.cameras)
     profile = _profile_for(encoder, spec, options.profile) if options.profile else None
@@ -181,7 +184,7 @@ def _print_text(facts: dict[str, Any]) -> int:
         print(f'  parameters          {count:>12,}  {name}')
     print(f'  weights, SHA-256    {facts["model_hash"]}')
     if not facts['packed']:
-        print('  It does not say how it must be fed; `fused-encoder pack` writes one that does.')
+        print('  It does not describe the input it was trained on; write one that does with `fused-encoder pack`.')
         return 0
     print(f'  file, SHA-256       {facts["content_hash"]}')
     print(f'  packed with         fused_encoder_ros {facts["packed_with_version"]}')

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.spec import CAMERAS
 
@@ -39,21 +39,31 @@ def raise_if_interrupted() -> None:
 
 def add_cameras(command: argparse.ArgumentParser) -> None:
     """Add the option that names the cameras of a synthetic robot."""
-    command.add_argument('--cameras', nargs='+', default=list(CAMERAS), metavar='NAME', help=f'default: {" ".join(CAMERAS)}')
+    command.add_argument(
+        '--cameras',
+        nargs='+',
+        default=list(CAMERAS),
+        metavar='NAME',
+        help=f'names of the cameras (default: {" ".join(CAMERAS)})',
+    )
 
 
 def add_parameters(command: argparse.ArgumentParser) -> None:
     """Add the options that set the node's parameters."""
-    command.add_argument('--config', type=Path, metavar='YAML', help="the node's parameter file")
+    command.add_argument('--config', type=Path, metavar='YAML', help='parameter file of the node')
     command.add_argument(
         '--topic',
         action='append',
         default=[],
         metavar='SOURCE=TOPIC',
-        help=f'topic of a camera or of {JOINTS}; repeat, also for several topics of joints',
+        help=f'topic of a camera or of {JOINTS}; repeat the option for each topic',
     )
     command.add_argument(
-        '--set', action='append', default=[], metavar='NAME=VALUE', help='any other parameter of the node; repeat'
+        '--set',
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help='any other parameter of the node; repeat the option for each',
     )
 
 
@@ -69,7 +79,7 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
         try:
             values[name] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f'--set {assignment}: the value is not YAML: {error}') from error
+            raise ConfigError(f'--set {assignment}: the value is not YAML: {in_one_line(error)}') from error
     joint_topics = []
     for assignment in options.topic:
         source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')

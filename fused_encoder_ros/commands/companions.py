@@ -32,10 +32,11 @@ def add_commands(commands: Any) -> None:
         command = commands.add_parser(
             name,
             help=f'write {text}',
-            description=f'Write {text}: it names the cameras and the topics. The one that is installed is for the defaults.',
+            description=f'Write {text}. You need it if your cameras or topics are not the defaults: the installed file names '
+            'those.',
         )
         command.add_argument('--out', type=Path, required=True, metavar=suffix, help='file to write')
-        command.add_argument('--checkpoint', metavar='FILE', help='packed checkpoint, which names the cameras')
+        command.add_argument('--checkpoint', metavar='FILE', help='packed checkpoint, from which the cameras are read')
         add_parameters(command)
         command.add_argument('--force', action='store_true', help='replace an existing file')
         command.set_defaults(run=_writes(run))
@@ -79,5 +80,5 @@ def _installed(name: str) -> str:
 
     path = installed_file(name)
     if path is None:
-        raise ConfigError(f'{name} was not installed with this package; install it anew, or run this in a checkout')
+        raise ConfigError(f'{name} was not installed with this package; install the package again, or run this in a checkout')
     return path.read_text(encoding='utf-8')

@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 _MOST_DIMENSIONS = 5
 
 _EPILOG = """\
-Exit code: 0 within the limits, or none given; 1 beyond a limit, or features that hold NaN or infinity;
+Exit code: 0 all limits hold, or none is given; 1 a limit does not hold, or features contain NaN or infinity;
 2 bad usage, or files that cannot be compared.
 
 --json prints one object:
-  verdict              pass, fail, or note where no limit is given and not all is equal
+  verdict              pass, fail, or note if no limit is given and not everything is equal
   sentence             the verdict in words
   findings             the worst first, each with severity (fail, note), title, evidence, fix
-  a, b                 each file: sets; alone, sets that the other one lacks, and how many of them lie outside
-                       the other one (alone_outside); not_finite, sets with NaN or infinity; made_with
-  sets, equal          sets in both; of them equal bit for bit
-  figures              over the sets in both whose features are finite: sets; median, p99 and largest of the
-                       largest difference of each; relative; cosine_median, cosine_least
-  figures_same_inputs  the same of those that are known to be made of the same frames and joints
+  a, b                 about each file: sets; alone, the sets that the other file lacks; alone_outside, those of
+                       them before or after the other file; not_finite, sets with NaN or infinity; made_with
+  sets, equal          number of sets in both files, and how many of them are equal bit for bit
+  figures              of the sets in both files without NaN and infinity: sets; median, p99 and largest of the
+                       largest difference of each set; relative; cosine_median, cosine_least
+  figures_same_inputs  the same for the sets that are known to be made from the same frames and joints
   worst_ns             stamp of the set with the largest difference
   dimensions_largest, dimensions_mean
-                       by dimension: the largest difference, and the mean of B minus A
-  inputs_known         sets in both of which both files say what they are made of
-  other_inputs         of these, made of other frames or joints
-  inputs               which of them differ: name, sets, largest in ms, rad or m
-  made_with            what the files were made with differently: name, a, b
+                       for each dimension: the largest difference, and the mean of B minus A
+  inputs_known         number of sets for which both files say what they are made from
+  other_inputs         how many of these are made from different frames or joints
+  inputs               the inputs that differ: name, sets, largest difference in ms, rad or m
+  made_with            the settings that differ: name, a, b
   over_time            begin_ns, part_s, and for each part largest, a_alone, b_alone, other_inputs
 """
 
@@ -44,10 +44,11 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     compare = commands.add_parser(
         'compare',
-        help='say how far the features of two files are apart, and why',
-        description='Compare the features of two files, set by set at equal stamps: of two checkpoints, engines or machines, '
-        "or of a robot's recording and the same bag encoded at the desk. Also told: sets that only one has, sets of other "
-        'frames or joints, and what the files were made with differently. Both are held in memory, 1.5 KB a set.',
+        help='show how far the features of two files are apart, and why',
+        description='Compare the features of two files, set by set at equal stamps: for example of two checkpoints, engines '
+        'or machines, or those that the robot recorded with those of the same bag encoded here. The result also lists sets '
+        'that only one file has, sets made from different frames or joints, and settings that differ. Both files are held in '
+        'memory, about 1.5 KB for each set.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -56,27 +57,29 @@ def add_commands(commands: Any) -> None:
             name,
             type=Path,
             metavar=name.upper(),
-            help="Parquet file of `encode`, or a bag with the node's topic fused_feature_stamped; with its topic sets the "
-            'frames and joints are compared too',
+            help="Parquet file from `encode`, or a bag with the node's topic fused_feature_stamped; if the bag also has the "
+            'topic sets, frames and joints are compared too',
         )
     compare.add_argument(
         '--topic',
         default='',
         metavar='TOPIC',
-        help='topic of the features in a bag (default: the one that ends with fused_feature_stamped)',
+        help='topic of the features in a bag (default: the one whose name ends with fused_feature_stamped)',
     )
     compare.add_argument(
         '--max-difference',
         type=float,
         metavar='X',
-        help='limit: the largest absolute difference of any value; 0 asks for equal ones',
+        help='fail if any two values differ by more than X; 0 asks for equal values',
     )
-    compare.add_argument('--min-cosine', type=float, metavar='X', help='limit: the smallest cosine of any set')
-    compare.add_argument('--same-sets', action='store_true', help='limit: both files have the same stamps')
     compare.add_argument(
-        '--html', type=Path, metavar='FILE', help='also write one page on the comparison; it replaces an earlier one'
+        '--min-cosine', type=float, metavar='X', help='fail if the cosine similarity of any set is less than X'
     )
-    compare.add_argument('--json', action='store_true', help='print the verdict and every figure as JSON')
+    compare.add_argument('--same-sets', action='store_true', help='fail if one file has a set that the other lacks')
+    compare.add_argument(
+        '--html', type=Path, metavar='FILE', help='also write the comparison as an HTML page; an earlier page is replaced'
+    )
+    compare.add_argument('--json', action='store_true', help='print the verdict and all figures as JSON')
     compare.set_defaults(run=_compare)
 
 
@@ -86,9 +89,9 @@ def _compare(options: argparse.Namespace) -> int:
     from fused_encoder_ros.offline.report.layout import check_replaceable
 
     if options.max_difference is not None and not options.max_difference >= 0:
-        raise ConfigError(f'--max-difference: {options.max_difference:g} is not usable; use at least 0')
+        raise ConfigError(f'--max-difference: {options.max_difference:g} is out of range; use 0 or more')
     if options.min_cosine is not None and not -1 <= options.min_cosine <= 1:
-        raise ConfigError(f'--min-cosine: {options.min_cosine:g} is not within -1 to 1')
+        raise ConfigError(f'--min-cosine: {options.min_cosine:g} is out of range; use -1 to 1')
     if options.html:
         check_replaceable(options.html, KIND)
     comparison = compare(read_recorded(options.a, options.topic), read_recorded(options.b, options.topic))

@@ -23,12 +23,16 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     demo = commands.add_parser(
         'demo',
-        help='run a synthetic robot and the node for a while, and draw what came out',
-        description='Run the synthetic robot and the node as two processes on real DDS, print sets, drops and latency, and '
-        'write features.parquet, observation.png and features.png. Needs rclpy.',
+        help='run the node with a synthetic robot for some seconds, and draw the result',
+        description='Run a synthetic robot and the node as two processes over DDS. Print the sets, the drops and the latency, '
+        'and write features.parquet, observation.png and features.png. Needs rclpy.',
     )
-    demo.add_argument('--out', type=Path, default=Path('demo_out'), metavar='DIR', help='default: demo_out')
-    demo.add_argument('--duration', type=float, default=10.0, metavar='S', help='seconds of robot (default: 10)')
+    demo.add_argument(
+        '--out', type=Path, default=Path('demo_out'), metavar='DIR', help='folder for the results (default: demo_out)'
+    )
+    demo.add_argument(
+        '--duration', type=float, default=10.0, metavar='S', help='how long the robot runs, in seconds (default: 10)'
+    )
     add_cameras(demo)
     demo.set_defaults(run=_demo)
 
@@ -41,7 +45,7 @@ def _demo(options: argparse.Namespace) -> int:
 
     recording = record_demo(options.duration, settings.spec.cameras)
     if not recording.features:
-        print('No set came out; the lines of the node above say why.', file=sys.stderr)
+        print('fused-encoder: there is no set; the log of the node above says why', file=sys.stderr)
         return EXIT_FAILED
     _print_table(recording)
     _write(recording, options.out, settings)
@@ -63,7 +67,7 @@ def _print_table(recording: Recording) -> None:
         values = [report['latency_ms'][stage] for report in reports if stage in report.get('latency_ms', {})]
         if values:
             print(f'  {stage:<12}' + ''.join(f'{p:8.1f}' for p in np.percentile(values, [50, 95, 99])))
-    print("  total is from the anchor image's stamp to the publishing of its feature\n")
+    print('  total: from the stamp of the anchor image until its feature is published\n')
 
 
 def _write(recording: Recording, out: Path, settings: Settings) -> None:

@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 _MOST_SECONDS = 600.0
 
 _EPILOG = """\
-Exit code: 0 pass, 3 warning, 1 fail, 2 bad usage or a bag that cannot be read. Remarks (NOTE) do not count.
+Exit code: 0 pass, 3 warning, 1 fail, 2 bad usage or a bag that cannot be read. A NOTE does not change it.
 
 --json prints one object:
   verdict      pass, warn or fail
   sentence     the verdict in words
   findings     the worst first, each with severity (fail, warn, note), title, evidence, fix,
-               parameters (values of the node's parameters that mend it) and commands
+               parameters (values that fix it) and commands
   environment  python, and the version of each library that works
-  encoder      the encoder that was loaded, in words; empty when none was
-  transport    rmw, variable, profile, segment_bytes, problem, free_bytes; null unless --live
-  facts        of the bag or robot, as sync-report --json prints them; null without one
+  encoder      description of the encoder that was loaded; empty if none was
+  transport    rmw, variable, profile, segment_bytes, problem, free_bytes; null without --live
+  facts        about the bag or robot, as in sync-report --json; null without one
 """
 
 
@@ -47,23 +47,25 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     doctor = commands.add_parser(
         'doctor',
-        help='say what is wrong with a robot or a bag, its parameters and this machine, and how to mend it',
-        description='Examine a bag, or with --live the robot that runs, through the pipeline of the node; and in any case '
-        'this Python with its libraries, the parameters and the checkpoint.',
+        help='find what is wrong with a robot, a bag, the parameters or this machine, and how to fix it',
+        description='Check this Python and its libraries, the parameters and the checkpoint. With a bag, or with --live a '
+        'running robot, also check its messages with the pipeline of the node.',
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subject = doctor.add_mutually_exclusive_group()
     subject.add_argument('bag', nargs='?', type=Path, metavar='BAG', help='.bag file, rosbag2 folder, .mcap or .db3 file')
-    subject.add_argument('--live', action='store_true', help='listen to the robot; needs rclpy')
-    doctor.add_argument('--seconds', type=float, default=5.0, metavar='S', help='how long to listen (default: 5)')
-    doctor.add_argument('--checkpoint', metavar='FILE', help='encoder state dict or packed checkpoint')
-    doctor.add_argument('--device', help='auto, cpu, cuda or cuda:N')
+    subject.add_argument('--live', action='store_true', help='check the running robot; needs rclpy')
+    doctor.add_argument(
+        '--seconds', type=float, default=5.0, metavar='S', help='with --live: how many seconds to listen (default: 5)'
+    )
+    doctor.add_argument('--checkpoint', metavar='FILE', help='state dict or packed checkpoint of the encoder')
+    doctor.add_argument('--device', help='device for the encoder: auto, cpu, cuda or cuda:N')
     add_parameters(doctor)
     doctor.add_argument(
-        '--write', type=Path, metavar='YAML', help='write a parameter file for the node that follows the findings'
+        '--write', type=Path, metavar='YAML', help='write a parameter file for the node with the suggested changes'
     )
-    doctor.add_argument('--json', action='store_true', help='print everything as JSON')
+    doctor.add_argument('--json', action='store_true', help='print JSON instead of text')
     doctor.add_argument('--force', action='store_true', help='replace an existing parameter file')
     doctor.set_defaults(run=_doctor)
 
@@ -86,9 +88,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     if not 1 <= options.seconds <= _MOST_SECONDS:
-        raise ConfigError(f'--seconds: {options.seconds:g} is not within 1 to {_MOST_SECONDS:g}')
+        raise ConfigError(f'--seconds: {options.seconds:g} is out of range; use 1 to {_MOST_SECONDS:g}')
     if options.write and not (options.bag or options.live):
-        raise ConfigError('--write: there is nothing to learn the parameters from; give a bag, or --live')
+        raise ConfigError('--write: there are no messages to choose parameters by; give a bag, or --live')
 
 
 def _open_parameter_file(options: argparse.Namespace, stack: ExitStack) -> Path | None:
@@ -108,7 +110,7 @@ def _examine(options: argparse.Namespace) -> Diagnosis:
     values = parameter_values(options)
     needed = ['rclpy'] if options.live else ['rosbags'] if options.bag else []
     environment = examine_environment(needed)
-    parameters = examine_parameters(values, 'torch' not in environment.broken)
+    parameters = examine_parameters(values, 'torch' not in environment.broken, options.config)
     if parameters.settings is None or environment.broken & {'numpy', 'cv2', *needed}:
         return conclude(environment, parameters)
     if options.live:
@@ -147,7 +149,7 @@ def _parameter_file(options: argparse.Namespace, diagnosis: Diagnosis) -> str:
     from fused_encoder_ros.diagnosis.parameter_file import mend, write_parameters
 
     if diagnosis.facts is None:
-        raise ConfigError('--write: nothing was examined that parameters could follow; mend what was found first')
+        raise ConfigError('--write: the messages could not be checked; fix the findings above first')
     examine = (lambda settings: _live(settings, options.seconds)[0]) if options.live else _of_bag(options.bag)
     mended = mend(diagnosis.parameters.values, diagnosis.facts, examine)
     return write_parameters(mended, 'the running robot' if options.live else str(options.bag))

@@ -18,12 +18,16 @@ def add_commands(commands: Any) -> None:
     encode = commands.add_parser(
         'encode',
         help='encode recorded bags into Parquet files',
-        description='Encode ROS 1 and ROS 2 bags with the same pipeline as the node. Writes DIR/<bag>.parquet for each, and '
-        'DIR/manifest.jsonl, from which a second run knows what is done.',
-        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 otherwise.',
+        description='Encode ROS 1 and ROS 2 bags with the pipeline of the node. Writes DIR/<bag>.parquet for each bag, and '
+        'records in DIR/manifest.jsonl what is done: a second run encodes only new and changed bags.',
+        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 any other error.',
     )
-    encode.add_argument('--checkpoint', metavar='FILE', help='encoder state dict; without one, weights are random')
-    encode.add_argument('--device', help='auto, cpu, cuda or cuda:N')
+    encode.add_argument(
+        '--checkpoint',
+        metavar='FILE',
+        help='state dict or packed checkpoint of the encoder; without one, the weights are random',
+    )
+    encode.add_argument('--device', help='device for the encoder: auto, cpu, cuda or cuda:N')
     add_parameters(encode)
     add_run_options(encode)
     encode.add_argument(
@@ -31,10 +35,11 @@ def add_commands(commands: Any) -> None:
         type=int,
         default=1,
         metavar='N',
-        help='sets encoded at once; 1 (default) equals the node bit for bit, more is faster and differs in the last bits',
+        help='number of sets encoded together (default: 1). With 1 the features equal those of the node bit for bit; more is '
+        'faster, but changes the last bits',
     )
     encode.add_argument(
-        '--bag-out', action='store_true', help="also write DIR/<bag>_features, a bag with the node's output topics"
+        '--bag-out', action='store_true', help='also write DIR/<bag>_features, a bag with the output topics of the node'
     )
     encode.set_defaults(run=_encode)
 

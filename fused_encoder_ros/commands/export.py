@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 _FORMATS = {
     'hdf5': 'DIR/<bag>.hdf5 with observations/left_image, observations/joint, actions, rewards, terminals',
-    'hdf5-aloha': 'DIR/<bag>.hdf5 with observations/images/<camera>, observations/qpos, action, as ALOHA and ACT have it',
-    'lerobot': 'one LeRobotDataset v3.0 of all bags, DIR/dataset',
-    'parquet': 'DIR/<bag>.parquet, a row a step',
-    'mcap': 'DIR/<bag>_episode, a bag with images, joints and actions at the stamps of the sets',
+    'hdf5-aloha': 'DIR/<bag>.hdf5 with observations/images/<camera>, observations/qpos, action, as in ALOHA and ACT',
+    'lerobot': 'DIR/dataset, one LeRobotDataset v3.0 of all bags',
+    'parquet': 'DIR/<bag>.parquet, one row for each step',
+    'mcap': 'DIR/<bag>_episode, a bag with the images, joints and actions of each step',
 }
 
 _UNUSED = {
@@ -33,9 +33,9 @@ def add_commands(commands: Any) -> None:
     export = commands.add_parser(
         'export',
         help='make data sets for training from recorded bags',
-        description='Make an episode for training of each bag: the very observations that the node would make, with actions. '
-        'Writes a result for each, and DIR/manifest.jsonl, from which a second run knows what is done.',
-        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 otherwise.',
+        description='Turn each bag into an episode for training: the observations that the node would make, and the actions. '
+        'DIR/manifest.jsonl records what is done: a second run exports only new and changed bags.',
+        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 any other error.',
     )
     add_run_options(export)
     export.add_argument(
@@ -48,38 +48,50 @@ def add_commands(commands: Any) -> None:
         '--resolution',
         choices=['encoder', 'full'],
         default='encoder',
-        help="images of the encoder's size (default), or as they came: of the same sets",
+        help='encoder: images resized for the encoder (default); full: images of the same sets as recorded',
     )
-    export.add_argument('--features', action='store_true', help='also encode each step, as encode does')
+    export.add_argument('--features', action='store_true', help='also store the encoded feature of each step')
     export.add_argument(
-        '--checkpoint', metavar='FILE', help='for --features: encoder state dict; without one, weights are random'
+        '--checkpoint',
+        metavar='FILE',
+        help='with --features: state dict or packed checkpoint of the encoder; without one, the weights are random',
     )
-    export.add_argument('--device', help='for --features: auto, cpu, cuda or cuda:N')
+    export.add_argument('--device', help='with --features: device for the encoder: auto, cpu, cuda or cuda:N')
     export.add_argument(
         '--action-topic',
         default='',
         metavar='TOPIC',
-        help='commands: JointTrajectory, JointState or Float64MultiArray; each set gets the command in force at its stamp',
+        help='topic of the commands (JointTrajectory, JointState or Float64MultiArray): the action of a step is the last '
+        'command at or before its stamp',
     )
     export.add_argument(
         '--action-names',
         nargs='+',
         default=[],
         metavar='JOINT',
-        help='joints of an action; default: those of the first command',
+        help='joints of an action, in order (default: those of the first command)',
     )
     export.add_argument(
-        '--action-hold', type=float, default=0.5, metavar='S', help='seconds for which a command counts (default: 0.5)'
+        '--action-hold',
+        type=float,
+        default=0.5,
+        metavar='S',
+        help='seconds after which a command is too old to be an action (default: 0.5)',
     )
     export.add_argument(
         '--action-later',
         type=int,
         default=1,
         metavar='K',
-        help='without a topic the action is the joint positions K sets later (default: 1)',
+        help='without --action-topic, the action is the joint positions K sets later (default: 1)',
     )
-    export.add_argument('--rate', type=float, metavar='HZ', help='steps a second: sets between are left out, and counted')
-    export.add_argument('--task', default='', metavar='TEXT', help='what the robot does, in words; goes into the metadata')
+    export.add_argument(
+        '--rate',
+        type=float,
+        metavar='HZ',
+        help='steps a second; the sets in between are left out (default: every set is a step)',
+    )
+    export.add_argument('--task', default='', metavar='TEXT', help='what the robot does, in words; stored in the metadata')
     add_parameters(export)
     export.set_defaults(run=_export)
 
@@ -91,7 +103,7 @@ def _export(options: argparse.Namespace) -> int:
 
     for name, least in (('rate', 0.0), ('action_hold', 0.0), ('action_later', -1)):
         if (value := getattr(options, name)) is not None and not value > least:
-            raise ConfigError(f'--{name.replace("_", "-")}: {value:g} is too small')
+            raise ConfigError(f'--{name.replace("_", "-")}: {value:g} is too small; use more than {least:g}')
     if options.to == 'lerobot':
         _check_for_lerobot(options)
     episode = EpisodeOptions(
@@ -117,11 +129,11 @@ def _check_for_lerobot(options: argparse.Namespace) -> None:
     from fused_encoder_ros.fleet.storage import is_remote
 
     if options.rate is not None and not options.rate.is_integer():
-        raise ConfigError(f'--rate: {options.rate:g} is no whole number, and that is what LeRobot counts frames a second in')
+        raise ConfigError(f'--rate: {options.rate:g} is not a whole number, which LeRobot needs; round it')
     if is_remote(options.out):
         raise ConfigError(
-            f'--out: {options.out} is an object store, where lerobot cannot write; export to a folder of this machine, and '
-            'copy its dataset folder'
+            f'--out: {options.out} is an object store, where lerobot cannot write; export to a folder on this machine, then '
+            'copy the folder dataset from there'
         )
 
 

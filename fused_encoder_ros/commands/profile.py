@@ -22,7 +22,7 @@ def add_commands(commands: Any) -> None:
         '`fused-encoder pack --profile` puts it into the checkpoint. The node, `doctor` and `encode` then tell when data do '
         'not look like the training data, and why. DIR also gets a profile of each bag, so that a second run reads new bags '
         'only.',
-        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 otherwise.',
+        epilog='Exit code: 0 done, 2 bad usage or a bag that failed, 1 any other error.',
     )
     profile.add_argument('--checkpoint', metavar='FILE', help='the trained encoder; without one, the profile has no features')
     profile.add_argument('--device', help='auto, cpu, cuda or cuda:N')

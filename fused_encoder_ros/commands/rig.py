@@ -15,23 +15,27 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     rig = commands.add_parser(
         'rig',
-        help='write a bag of a synthetic two-armed robot',
-        description='Write a rosbag2 of free-running cameras and sixteen joints. The same options write the same bag.',
+        help='write a bag of a synthetic robot with two arms',
+        description='Write a rosbag2 bag of a synthetic robot: cameras that run unsynchronised, and sixteen joints. The same '
+        'options always give the same bag.',
     )
     rig.add_argument('bag', type=Path, help='folder to create')
-    rig.add_argument('--duration', type=float, default=5.0, metavar='S', help='seconds (default: 5)')
-    rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default: mcap')
-    rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='default: 100')
-    rig.add_argument('--camera-rate', type=float, default=30.0, metavar='HZ', help='default: 30')
+    rig.add_argument('--duration', type=float, default=5.0, metavar='S', help='length in seconds (default: 5)')
+    rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='file format (default: mcap)')
+    rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='joint messages a second (default: 100)')
+    rig.add_argument(
+        '--camera-rate', type=float, default=30.0, metavar='HZ', help='frames of each camera a second (default: 30)'
+    )
     add_cameras(rig)
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
-    rig.add_argument('--seed', type=int, default=0, help='of the motion, and of the objects in the lab (default: 0)')
+    rig.add_argument(
+        '--seed', type=int, default=0, help='another number gives another motion, and other objects in the lab (default: 0)'
+    )
     rig.add_argument(
         '--scene',
         choices=SCENES,
         default=SCENES[0],
-        help='plain: a few shapes that move by themselves; lab: a workbench, where the wrist cameras ride on the arms '
-        '(default: plain)',
+        help='plain: a few moving shapes; lab: a workbench seen by wrist cameras that move with the arms (default: plain)',
     )
     rig.add_argument('--force', action='store_true', help='replace an existing bag')
     rig.set_defaults(run=_rig)
@@ -41,11 +45,11 @@ def _rig(options: argparse.Namespace) -> int:
     from fused_encoder_ros.offline.rig_bag import write_rig_bag
 
     if not 0 < options.duration <= 86_400:
-        raise ConfigError(f'--duration: {options.duration:g} is not within 0 to 86400 seconds')
+        raise ConfigError(f'--duration: {options.duration:g} is out of range; use more than 0 and at most 86400 seconds')
     try:
         width, height = (int(side) for side in options.size.split('x'))
     except ValueError:
-        raise ConfigError(f'--size: {options.size!r} is not WIDTHxHEIGHT, as 640x480') from None
+        raise ConfigError(f'--size: {options.size!r} is not a size; write WIDTHxHEIGHT, for example 640x480') from None
     rig = Rig(
         seed=options.seed,
         width=width,

@@ -30,27 +30,33 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
         'bags',
         nargs='+',
         metavar='BAG',
-        help='.bag file, rosbag2 folder, .mcap or .db3 file; a folder of them, a pattern, or an address such as s3://bucket/folder',
+        help='.bag file, rosbag2 folder, .mcap or .db3 file; also a folder that contains some, a pattern such as "monday_*", '
+        'or an address such as s3://bucket/folder',
     )
-    command.add_argument('--out', required=True, metavar='DIR', help='folder for the results, or an address such as s3://…')
     command.add_argument(
-        '--workers', type=int, metavar='N', help='bags done at once, each in a process; default: what cores and memory allow'
+        '--out', required=True, metavar='DIR', help='folder for the results, or an address such as s3://bucket/folder'
+    )
+    command.add_argument(
+        '--workers',
+        type=int,
+        metavar='N',
+        help='number of bags processed at the same time (default: as many as cores and memory allow)',
     )
     command.add_argument(
         '--on',
         metavar='CLUSTER',
-        help='do the bags in a Ray cluster: ray://HOST:10001, or HOST:6379 on a node of it; ray takes that of RAY_ADDRESS, or '
-        'starts one on this machine; default: processes of this machine',
+        help='process the bags in a Ray cluster: ray://HOST:10001 from outside it, HOST:6379 from one of its machines, or ray '
+        'for the one in RAY_ADDRESS, or without that a new one on this machine (default: no cluster, only this machine)',
     )
     command.add_argument('--strict', action='store_true', help='stop at the first bag that fails')
-    command.add_argument('--force', action='store_true', help='do everything anew, and replace existing results')
+    command.add_argument('--force', action='store_true', help='process all bags again, and replace existing results')
     command.add_argument(
         '--html',
         type=Path,
         metavar='FILE',
-        help='also write the run report of DIR: one page on all its bags; it replaces an earlier one',
+        help='also write the run report of DIR, an HTML page about all its bags; an earlier page is replaced',
     )
-    command.add_argument('--json', action='store_true', help='print what became of each bag as JSON')
+    command.add_argument('--json', action='store_true', help='print the result of each bag as JSON')
 
 
 def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record], str]) -> int:
@@ -101,7 +107,7 @@ def _tell(outcome: Outcome, elapsed_s: float, format_summary: Callable[[Record],
             print(format_summary(record), end='\n\n')
     for record in outcome.done:
         if not record.summary.get('sets', 1):
-            print(f'WARNING: {record.bag.uri} gave no set at all; the drops say why', file=sys.stderr)
+            print(f'WARNING: {record.bag.uri} gave no sets; the reasons of the drops say why', file=sys.stderr)
     counts = {'done': outcome.done, 'failed': outcome.failed, 'done by an earlier run': outcome.skipped}
     said = ', '.join(f'{len(records)} {name}' for name, records in counts.items() if records or name == 'done')
     sets = sum(record.summary.get('sets', 0) for record in outcome.done)

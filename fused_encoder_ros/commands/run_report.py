@@ -15,13 +15,13 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     report = commands.add_parser(
         'run-report',
-        help='say what became of many bags, and which of them stand out, on one HTML page',
-        description='Write one HTML page that needs nothing but itself, on a folder that `encode` or `export` has written '
-        'or still writes. It replaces an earlier page, and no other file.',
-        epilog='Exit code: 0 done, 2 bad usage or no such folder.',
+        help='write an HTML page about all bags of a run: which failed, and which stand out',
+        description='Write one self-contained HTML page about a folder that `encode` or `export` has written, or is still '
+        'writing. An earlier page is replaced; any other file is not.',
+        epilog='Exit code: 0 done, 2 bad usage, or the folder does not exist.',
     )
     report.add_argument('folder', metavar='DIR', help='folder of the results, or an address such as s3://bucket/folder')
-    report.add_argument('--out', type=Path, metavar='HTML', help='the page (default: <folder>_run_report.html)')
+    report.add_argument('--out', type=Path, metavar='HTML', help='file to write (default: <folder>_run_report.html)')
     report.set_defaults(run=_run_report)
 
 

@@ -14,14 +14,15 @@ def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     report = commands.add_parser(
         'sync-report',
-        help='say how well a bag synchronises, and what to do about it, on one HTML page',
-        description='Push a bag through the pipeline of the node and write one HTML page that needs nothing but itself.',
+        help='write an HTML page that shows how well the streams of a bag match in time, and how to improve it',
+        description='Run the pipeline of the node on a bag, and write one self-contained HTML page about how well its streams '
+        'match in time.',
         epilog='Exit code: 0 pass or warning, 1 fail, 2 bad usage or a bag that cannot be read.',
     )
     report.add_argument('bag', type=Path, metavar='BAG', help='.bag file, rosbag2 folder, .mcap or .db3 file')
-    report.add_argument('--out', type=Path, metavar='HTML', help='the page (default: <bag>_sync_report.html)')
+    report.add_argument('--out', type=Path, metavar='HTML', help='file to write (default: <bag>_sync_report.html)')
     add_parameters(report)
-    report.add_argument('--json', action='store_true', help='print the verdict and every fact as JSON')
+    report.add_argument('--json', action='store_true', help='print the verdict and all facts as JSON')
     report.add_argument('--force', action='store_true', help='replace an existing page')
     report.set_defaults(run=_sync_report)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError, in_one_line
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, store, written
 from fused_encoder_ros.offline.export_episode import FORMATS, EpisodeOptions, export_episode
 from fused_encoder_ros.offline.observations import Progress
@@ -300,10 +300,9 @@ def results_of(out: str, name: str) -> Iterator[Path]:
 
 def reason_of(bag: BagRef, error: BaseException) -> str:
     """Why a bag could not be done, in a line."""
-    text = ' '.join(str(error).split())
     if isinstance(error, FusedEncoderError):
-        return text
-    return f'bag {bag.uri}: {type(error).__name__}: {text}; this is a fault of the program'
+        return ' '.join(str(error).split())
+    return f'bag {bag.uri}: {type(error).__name__}: {in_one_line(error)}; this is a fault of the program'
 
 
 def exit_with_parent() -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError, OutputError, in_one_line
 from fused_encoder_ros.fleet.events import Lost, Progress, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Job, Report, Worker
 from fused_encoder_ros.fleet.pool import WORKER_BYTES, LostWorkerError, Member, Message, Pool, serve
@@ -361,4 +361,4 @@ def _reach(address: str) -> None:
 def _line(error: BaseException) -> str:
     """What Ray says, without what only Ray knows."""
     text = re.sub(r'\b(class_name|actor_id|pid|namespace|Node Id): \S+', '', str(error))
-    return ' '.join(text.split())[:500]
+    return in_one_line(text)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fused_encoder_ros.errors import ConfigError, EngineError, FusedEncoderError
+from fused_encoder_ros.errors import ConfigError, EngineError, FusedEncoderError, in_one_line
 from fused_encoder_ros.fleet.events import Begun, Done, Failed, Lost, Progress, Ready, Tell
 from fused_encoder_ros.fleet.jobs import Worker, reason_of
 from fused_encoder_ros.fleet.storage import BagRef
@@ -170,7 +170,7 @@ def serve(start: Callable[[], Worker], receive: Callable[[], tuple[BagRef, bool]
     except (FusedEncoderError, ImportError) as error:
         send(error)
     except Exception as error:  # as text: its class may not exist where it is read
-        send(FusedEncoderError(f'{type(error).__name__}: {error}; this is a fault of the program'))
+        send(FusedEncoderError(f'{type(error).__name__}: {in_one_line(error)}; this is a fault of the program'))
 
 
 def do_one(worker: Worker, bag: BagRef, replace: bool, tell: Callable[[Progress], Any]) -> Done | Failed:

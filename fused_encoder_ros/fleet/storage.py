@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fused_encoder_ros.errors import BagError, ConfigError, OutputError
+from fused_encoder_ros.errors import BagError, ConfigError, OutputError, in_one_line
 from fused_encoder_ros.offline.files import BAG_SUFFIXES
 
 _METADATA = 'metadata.yaml'
@@ -142,7 +142,7 @@ def file_system(address: str) -> tuple[Any, str]:
         with _reached(address):  # it asks for the bucket's region
             system, path = FileSystem.from_uri(address)
     except (ValueError, pyarrow.ArrowException) as error:
-        raise ConfigError(f'{address} is no address of an object store: {_line(error)}') from error
+        raise ConfigError(f'{address} is no address of an object store: {in_one_line(error)}') from error
     return system, path
 
 
@@ -171,7 +171,7 @@ def local_copy(bag: BagRef) -> Iterator[Path]:
                     below = '' if own.is_file else PurePosixPath(info.path).relative_to(path)
                     fetch(system, info.path, target / below)
         except OSError as error:
-            raise BagError(f'bag {bag.uri} cannot be fetched: {_line(error)}') from error
+            raise BagError(f'bag {bag.uri} cannot be fetched: {in_one_line(error)}') from error
         try:
             yield target
         except BagError as error:
@@ -222,7 +222,9 @@ def _reached(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f'{address} cannot be reached: {_line(error)}; check the address and the credentials') from error
+        raise ConfigError(
+            f'{address} cannot be reached: {in_one_line(error)}; check the address and the credentials'
+        ) from error
 
 
 @contextmanager
@@ -231,8 +233,4 @@ def written(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f'{address} cannot be written: {_line(error)}; choose another place') from error
-
-
-def _line(error: BaseException) -> str:
-    return ' '.join(str(error).split())[:300]
+        raise OutputError(f'{address} cannot be written: {in_one_line(error)}; choose another place') from error

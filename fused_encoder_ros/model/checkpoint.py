@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fused_encoder_ros.errors import CheckpointError
+from fused_encoder_ros.errors import CheckpointError, in_one_line
 from fused_encoder_ros.model.encoder import STREAM_SUFFIX, Encoder, ImageJointEncoder, ThreeStreamEncoder
 from fused_encoder_ros.model.options import SINGLE, THREE_STREAM
 from fused_encoder_ros.model.state_dict import read_state_dict
@@ -132,7 +132,9 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f'checkpoint: {source} does not fit the {dimensions.design} design: {error}') from error
+        raise CheckpointError(
+            f'checkpoint: {source} does not fit the {dimensions.design} design: {in_one_line(error)}'
+        ) from error
     return encoder.eval()
 
 

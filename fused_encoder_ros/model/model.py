@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fused_encoder_ros.errors import CheckpointError, EngineError
+from fused_encoder_ros.errors import CheckpointError, EngineError, in_one_line
 from fused_encoder_ros.model.checkpoint import (
     Dimensions,
     check_design,
@@ -110,11 +110,11 @@ class Model:
             features = self.engine.encode(images, joints)
         except torch.cuda.OutOfMemoryError as error:
             raise EngineError(
-                f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu ({error})'
+                f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu '
+                f'({in_one_line(error)})'
             ) from error
         except (RuntimeError, MemoryError) as error:  # what torch and OpenVINO raise
-            text = ' '.join(str(error).split())  # OpenVINO's are many lines
-            raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {text}') from error
+            raise EngineError(f'the engine {self.engine.name} failed: {type(error).__name__}: {in_one_line(error)}') from error
         # oneDNN's ReLU turns NaN into 0, and the feature would look sound.
         features[~finite] = np.nan
         return features
@@ -132,7 +132,7 @@ class Model:
         except Exception as error:
             on_cuda = self.engine.device.type == 'cuda'
             hint = '; a lost device comes back only when the program is started again' if on_cuda else ''
-            raise EngineError(f'the engine {self.engine.name} cannot be built anew: {error}{hint}') from error
+            raise EngineError(f'the engine {self.engine.name} cannot be built anew: {in_one_line(error)}{hint}') from error
 
 
 def release_memory() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_encoder_ros import __version__
-from fused_encoder_ros.errors import CheckpointError, ConfigError
+from fused_encoder_ros.errors import CheckpointError, ConfigError, first_line
 from fused_encoder_ros.spec import ObservationSpec
 
 SAFETENSORS_SUFFIX = '.safetensors'
@@ -104,11 +104,6 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f'checkpoint: {path} is truncated or damaged; copy it again and compare its size ({first_line(error)})'
     )
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line: those of libraries may be pages."""
-    return str(error).strip().split('\n')[0][:200]
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fused_encoder_ros.errors import CheckpointError
-from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX, checked_path, damaged, first_line
+from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX, checked_path, damaged
 
 # What wrappers and enclosing modules put before the encoder's own names.
 _PREFIX = r'((?:(?:module|_orig_mod|model|obs_encoder|encoder)\.)*)'
@@ -78,8 +78,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f'checkpoint: {path} is refused: it is damaged, or it holds more than tensors and would run code when loaded. '
-            f'Save it again with torch.save(encoder.state_dict(), ...). ({first_line(error)})'
+            f'checkpoint: {path} is refused: {_why_not_unpickled(error)}; '
+            'save it again with torch.save(encoder.state_dict(), ...)'
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, AssertionError, TypeError) as error:
         raise damaged(path, error) from error
@@ -89,6 +89,13 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             'save it with torch.save(encoder.state_dict(), ...)'
         )
     return content
+
+
+def _why_not_unpickled(error: pickle.UnpicklingError) -> str:
+    """In words of our own: torch's are a page of advice on how to load the file all the same."""
+    if foreign := re.search(r'GLOBAL (\S+)', str(error)):
+        return f'it holds {foreign[1]} beside its tensors, which would run code when loaded'
+    return 'it is damaged, or it holds more than tensors and would run code when loaded'
 
 
 def _find(content: Any, telltale: str, where: str = '', depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -15,7 +15,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from fused_encoder_ros.errors import BagError, OutputError
+from fused_encoder_ros.errors import BagError, OutputError, first_line
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.settings import COMPRESSED_SUFFIX, absolute
 from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, Topic, expected_kind
@@ -264,5 +264,5 @@ def pack(values: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip().split('\n')[0]
+    text = first_line(error)
     return f'{type(error).__name__}: {text}' if text else type(error).__name__

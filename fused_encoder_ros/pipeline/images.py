@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.errors import DecodeError
+from fused_encoder_ros.errors import DecodeError, first_line
 
 Pixels = NDArray[np.uint8]
 
@@ -167,7 +167,7 @@ def _refusals() -> Iterator[None]:
         yield
     except cv2.error as error:
         # As for a damaged header that announces gigapixels.
-        raise DecodeError(f'OpenCV refuses the image: {str(error).strip().splitlines()[0]}') from error
+        raise DecodeError(f'OpenCV refuses the image: {first_line(error)}') from error
 
 
 def _in_8_bits(image: NDArray[Any]) -> Pixels:
@@ -253,7 +253,7 @@ def _convert(image: NDArray[Any], message: Any, encoding: _Encoding) -> NDArray[
             return convert(plain, encoding.target)
         except Exception as error:
             # The libraries raise what their C++ raises, and older releases of cv_bridge lack some encodings.
-            failures.append(f'{name}: {error}')
+            failures.append(f'{name}: {first_line(error)}')
     reason = '; '.join(failures) or 'it needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip)'
     raise DecodeError(f'encoding {message.encoding} could not be converted: {reason}')
 

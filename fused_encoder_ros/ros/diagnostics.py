@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from fused_encoder_ros.content.features import FAR, FeatureWatch
 from fused_encoder_ros.content.inspector import watcher_of
-from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.ros.inputs import Input
 from fused_encoder_ros.ros.monitor import HeldLevel, Latencies, Tally, resident_bytes
 from fused_encoder_ros.ros.worker import SelfHealingModel
 from fused_encoder_ros.settings import Settings
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
 
 NOT_AVAILABLE = 'n/a'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,26 +29,31 @@ from fused_encoder_ros.ros.monitor import InputMonitor
 from fused_encoder_ros.settings import Settings
 from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, expected_kind
 
-_LOST_REMEDY = (
-    'it is best effort. Images need shared memory that holds them, on the publisher too (config/fastdds_large_images.xml, '
-    'config/cyclonedds_large_images.xml), or a reliable publisher'
-)
+_PROFILES = 'config/fastdds_large_images.xml or config/cyclonedds_large_images.xml'
 _ZENOH_REMEDY = (
-    'the publisher dropped what the connection did not take in time: switch on the shared memory of Zenoh for the router, the '
+    'the publisher dropped what the connection did not take in time; switch on the shared memory of Zenoh for the router, the '
     "publisher and this node (ZENOH_CONFIG_OVERRIDE='transport/shared_memory/enabled=true')"
 )
-_LATE_REMEDY = 'the node does not keep up, or its depth (image_depth, joint_depth) is too small for such bursts'
 
 _TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, JOINT_STATE: JointState}
 
 _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
 
 
-def lost_remedy(rmw: str, reliability: ReliabilityPolicy) -> str:
-    """What to do about messages that this middleware has lost."""
+def why_lost(rmw: str, source: str, subscribed: ReliabilityPolicy, offered: ReliabilityPolicy) -> str:
+    """The cause and the fix, for a subscription and publishers of these reliabilities.
+
+    A middleware reports what never came to the queue of this node, so the depth of that queue is no cause.
+    """
     if rmw.startswith('rmw_zenoh'):
         return _ZENOH_REMEDY
-    return _LOST_REMEDY if reliability == ReliabilityPolicy.BEST_EFFORT else _LATE_REMEDY
+    if subscribed == ReliabilityPolicy.RELIABLE:
+        cause = "they left the publisher's queue before they were delivered; give the publisher a greater QoS depth"
+        return cause if source == JOINTS else f'{cause}, and start it with {_PROFILES}'
+    if offered == ReliabilityPolicy.RELIABLE:
+        return 'the publisher is reliable, but this node subscribes best effort; set reliability to auto'
+    cause = 'the publisher is best effort; make it reliable'
+    return cause if source == JOINTS else f'{cause}, or start it and this node with {_PROFILES}'
 
 
 class Input(SimpleFilter):
@@ -79,6 +85,7 @@ class Input(SimpleFilter):
         if QoSPolicyKind.RELIABILITY in self._overrides.policy_kinds:
             self._wanted = self._profile(ReliabilityPolicy.BEST_EFFORT).reliability
         self._last_stamp: Any = None
+        self._known_publishers: set[bytes] = set()
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._reliability = self._choose(self.publishers)
         self._subscribers = [self._subscribe()]
@@ -101,13 +108,27 @@ class Input(SimpleFilter):
     def refresh(self) -> None:
         """Look at the publishers: subscribe anew when they ask for another reliability, and tell when a camera has two."""
         publishers = self.publishers
+        known = {bytes(publisher.endpoint_gid) for publisher in publishers}
+        if known - self._known_publishers:
+            self.monitor.joined()
+        self._known_publishers = known
         wanted = self._choose(publishers)
         if wanted != self._reliability:
             self._reliability = wanted
             self._close(self._subscribers[1:])  # of an earlier change that no message has come through
             self._subscribers.append(self._subscribe())
+            self.monitor.joined()
         if self.source != JOINTS:
             self.monitor.published_by(len(publishers), self.resolved_topic)
+
+    def tell_lost(self, stalled_s: float) -> None:
+        """Say that messages were lost, and why; `stalled_s` says for how long this process stood still lately."""
+        if stalled_s:
+            cause = f'this process stood still for {stalled_s:.1f} s; the machine is overloaded, or was suspended'
+        else:
+            rmw = get_rmw_implementation_identifier()
+            cause = why_lost(rmw, self.source, self._reliability, _allowed_by(self.publishers))
+        self.monitor.tell_lost(cause, time.monotonic_ns())
 
     def close(self) -> None:
         """End every subscription."""
@@ -135,11 +156,8 @@ class Input(SimpleFilter):
         # Three positional arguments and one by keyword: the call that every release of message_filters takes.
         subscriber = Subscriber(self._node, _TYPES[self._kind], self.topic, qos_profile=self._profile(self._reliability))
         subscriber.registerCallback(self._on_message, subscriber)
-        on_message_lost(self._node, subscriber.sub, self._on_lost)
+        on_message_lost(self._node, subscriber.sub, self.monitor.lost_some)
         return subscriber
-
-    def _on_lost(self, number: int) -> None:
-        self.monitor.lost_some(number, lost_remedy(get_rmw_implementation_identifier(), self._reliability))
 
     def _on_message(self, message: Any, subscriber: Any) -> None:
         if len(self._subscribers) > 1 and subscriber is self._subscribers[-1]:
@@ -173,8 +191,10 @@ class Input(SimpleFilter):
     def _choose(self, publishers: list[Any]) -> ReliabilityPolicy:
         if self._wanted is not None:
             return self._wanted
-        offered = [publisher.qos_profile.reliability for publisher in publishers]
-        if not offered:
-            return self._reliability
-        reliable = all(policy == ReliabilityPolicy.RELIABLE for policy in offered)
-        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        return _allowed_by(publishers) if publishers else self._reliability
+
+
+def _allowed_by(publishers: list[Any]) -> ReliabilityPolicy:
+    """What hears every publisher: reliable only where all of them are."""
+    reliable = all(publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE for publisher in publishers)
+    return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT

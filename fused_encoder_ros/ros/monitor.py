@@ -25,6 +25,7 @@ _WINDOW = 1000
 _WAITS = {CAMERAS: 'wait_cameras', JOINTS: 'wait_joints'}
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)
 _LOG_INTERVAL_NS = 5_000_000_000
+_SETTLING_NS = 2_000_000_000
 _NUMBER = re.compile(r'(?<=[ (])[0-9.]+')  # not the digits in names
 
 
@@ -33,7 +34,8 @@ class InputMonitor:
 
     Attributes:
         messages: how many came.
-        lost: how many the middleware says that it lost.
+        lost: how many the middleware says that it lost, from two seconds after the first message on; these begin anew
+            when a publisher or a subscription `joined`.
         rejects: messages that could not be used, by reason.
         problem: why the last message could not be used; empty when it could.
         content: what the last image held; empty for joints.
@@ -62,7 +64,9 @@ class InputMonitor:
         self._log = log
         self._last_log_ns: int | None = None
         self._logged = False
+        self._lost_lately = self._lost_told = 0
         self._last_lost_log_ns: int | None = None
+        self._settled_ns: int | None = None
         self._last_change_ns: int | None = None
 
     def arrived(self, message: Any, now_ns: int) -> None:
@@ -70,17 +74,29 @@ class InputMonitor:
         self.messages += 1
         self.last_arrival_ns = now_ns
         self._arrivals.append(now_ns)
+        if self._settled_ns is None:
+            self._settled_ns = now_ns + _SETTLING_NS
         if self._source != JOINTS:
             self._sizes.append(len(message.data))
             self.content = image_content(message)
 
-    def lost_some(self, number: int, remedy: str) -> None:
-        """The middleware has lost messages; said at once, and again after five seconds if it goes on."""
-        self.lost += number
-        now_ns = time.monotonic_ns()
-        if _is_due(self._last_lost_log_ns, now_ns):
-            self._last_lost_log_ns = now_ns
-            self._log('warn', f'{self._label}: the middleware lost {self.lost} message(s) so far: {remedy}')
+    def joined(self) -> None:
+        """A publisher or a subscription is new: what was sent before they knew each other is not lost."""
+        self._settled_ns = None
+        self._lost_lately = 0
+
+    def lost_some(self, number: int) -> None:
+        """The middleware has lost messages; they count at the next `tell_lost`, unless something `joined` meanwhile."""
+        self._lost_lately += number
+
+    def tell_lost(self, cause: str, now_ns: int) -> None:
+        """Count what was lost of a settled stream and log it, at most once in five seconds."""
+        if self._settled_ns is not None and now_ns >= self._settled_ns:
+            self.lost += self._lost_lately
+        self._lost_lately = 0
+        if self.lost > self._lost_told and _is_due(self._last_lost_log_ns, now_ns):
+            self._log('warn', f'{self._label}: the middleware lost {self.lost} message(s) so far: {cause}')
+            self._lost_told, self._last_lost_log_ns = self.lost, now_ns
 
     def judged(self, outcomes: Sequence[Outcome], now_ns: int) -> None:
         """The outcomes of the message that came."""
@@ -306,6 +322,31 @@ class ContentLog:
                 self._said[key] = fault.title
         for key in [key for key in self._said if key not in now]:
             self._log('info', f'no longer: {self._said.pop(key)}')
+
+
+class StallWatch:
+    """Sees that this process stood still, by a call that then comes late.
+
+    Args:
+        period_s: how often `beat` is to be called.
+    """
+
+    _LEAST_S = 0.5
+    _REMEMBERED_S = 3.0
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._last_s: float | None = None
+        self._stalled_s = 0.0
+        self._until_s = 0.0
+
+    def beat(self, now_s: float) -> float:
+        """For how long it stood still within the last three seconds, at `time.monotonic`; 0.0 when it did not."""
+        late_s = 0.0 if self._last_s is None else now_s - self._last_s - self._period_s
+        self._last_s = now_s
+        if late_s >= self._LEAST_S:
+            self._stalled_s, self._until_s = late_s, now_s + self._REMEMBERED_S
+        return self._stalled_s if now_s < self._until_s else 0.0
 
 
 class SilenceWatch:

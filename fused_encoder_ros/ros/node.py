@@ -6,7 +6,7 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -18,16 +18,19 @@ from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, String
 
-from fused_encoder_ros.errors import ConfigError, FusedEncoderError
-from fused_encoder_ros.model import Model, load_model, release_memory
+from fused_encoder_ros.errors import ConfigError, FusedEncoderError, in_one_line
 from fused_encoder_ros.pipeline.images import image_converters
 from fused_encoder_ros.pipeline.outputs import FEATURE_TOPIC, OBSERVATION_TOPIC, SETS_TOPIC, STAMPED_TOPIC
 from fused_encoder_ros.ros import filters
+from fused_encoder_ros.ros.arguments import unused_parameter_files
 from fused_encoder_ros.ros.executor import MessagesFirstExecutor
 from fused_encoder_ros.ros.parameters import NodeParameters
 from fused_encoder_ros.ros.session import Session
 from fused_encoder_ros.ros.stopping import STOP_LATENCY_S, init_with_stop
 from fused_encoder_ros.settings import NODE_NAME, Settings, refuse_shared_topics
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
 
 _OUTPUTS = {
     FEATURE_TOPIC: Float32MultiArray,
@@ -86,7 +89,7 @@ class FusedEncoderNode(LifecycleNode):
         refuse_shared_topics(
             {source: tuple(self._resolve(source, topic) for topic in topics) for source, topics in settings.topics.items()}
         )
-        self._model = load_model(settings.model, settings.spec)
+        self._model = _load_model(settings)
         self._settings = settings
         for name, kind in _OUTPUTS.items():
             self._outputs[name] = self.create_lifecycle_publisher(
@@ -176,9 +179,23 @@ class FusedEncoderNode(LifecycleNode):
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._outputs.clear()
-        self._model = self._settings = None
-        release_memory()
+        if self._model is not None:
+            from fused_encoder_ros.model import release_memory
+
+            self._model = None
+            release_memory()
+        self._settings = None
         self._declared.on_live = None
+
+
+def _load_model(settings: Settings) -> Model:
+    try:
+        from fused_encoder_ros.model import load_model  # here, so that bad parameters are refused without waiting for torch
+
+        return load_model(settings.model, settings.spec)
+    except ImportError as error:
+        fix = 'run the node in the environment that has torch and torchvision; see "On the robot" in README.md'
+        raise ConfigError(f'{in_one_line(error)}; {fix}') from error
 
 
 def run(arguments: list[str]) -> int:
@@ -186,6 +203,8 @@ def run(arguments: list[str]) -> int:
     try:
         stop = init_with_stop(arguments)
         node = FusedEncoderNode()
+        for warning in unused_parameter_files(arguments, node.get_fully_qualified_name()):
+            node.get_logger().warning(warning)
     except Exception as error:
         # rclpy's errors of arguments, parameter files and names have no base class of their own.
         print(f'fused_encoder cannot start: {error}', file=sys.stderr)

@@ -18,52 +18,77 @@ from std_msgs.msg import Header
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.ros.arguments import check_arguments, unused_parameter_files
 from fused_encoder_ros.ros.stopping import Stop, ignore_signals, init_with_stop
+from fused_encoder_ros.settings import OF_EVERY_NODE, Parameter
 from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import SCENES, Event, Rig, lab_of
 
+_DESCRIPTION = (
+    'The synthetic robot: it publishes moving pictures of its cameras and its joint states, so that you can try the node '
+    'without a robot. It runs until you press Ctrl-C, or for duration_s.'
+)
+_EXAMPLES = """
+Start it together with the node:
+  ros2 launch fused_encoder_ros demo.launch.py
+or alone:
+  ros2 run fused_encoder_ros rig --ros-args -p duration_s:=10 -p camera_rate_hz:=15
+"""
+_MOST = 1e9
+_RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
+_PARAMETERS = (
+    Parameter('cameras', list(CAMERAS), 'names of the cameras; each publishes NAME/image'),
+    Parameter('scene', SCENES[0], 'what the cameras see: plain or lab', choices=SCENES),
+    Parameter('seed', 0, 'number that the motion and the objects of the lab follow from'),
+    Parameter('width', 640, 'width of the images, pixels'),
+    Parameter('height', 480, 'height of the images, pixels'),
+    Parameter('camera_rate_hz', 30.0, 'frames of each camera a second'),
+    Parameter('joint_rate_hz', 100.0, 'joint messages a second'),
+    Parameter('jitter_ms', 0.5, 'how irregular the frames are, ms'),
+    Parameter('camera_delay_ms', 5.0, 'delay from the stamp of an image to its publication, ms'),
+    Parameter('reliability', 'reliable', 'QoS of the cameras: reliable or best_effort', choices=tuple(_RELIABILITIES)),
+    Parameter('duration_s', 0.0, 'seconds after which it ends; 0: never', 0.0, _MOST),
+    Parameter('wait_for_listeners_s', 0.0, 'seconds to wait for subscribers to all topics before it begins', 0.0, _MOST),
+)
+
 
 class RigNode(Node):
-    """Publishes a `Rig`'s events when they are due, stamped by the ROS clock."""
+    """Publishes a `Rig`'s events when they are due, stamped by the ROS clock.
+
+    Raises:
+        ConfigError: naming the parameter and the fix.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__('rig', **kwargs)
-
-        def number(name: str, default: float) -> Any:
-            # `duration_s:=10` is a whole number, which a parameter of fixed type double refuses.
-            value = self.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ConfigError(f'{name}: {value!r} is not a number')
-            return value
-
-        seed = int(number('seed', 0))
+        values = self._values()
         self._rig = Rig(
-            seed=seed,
-            width=int(number('width', 640)),
-            height=int(number('height', 480)),
-            camera_rate_hz=number('camera_rate_hz', 30.0),
-            joint_rate_hz=number('joint_rate_hz', 100.0),
-            jitter_ms=number('jitter_ms', 0.5),
-            camera_delay_ms=number('camera_delay_ms', 5.0),
-            cameras=self._cameras(),
-            lab=lab_of(self.declare_parameter('scene', SCENES[0]).value, seed),
+            seed=values['seed'],
+            width=values['width'],
+            height=values['height'],
+            camera_rate_hz=values['camera_rate_hz'],
+            joint_rate_hz=values['joint_rate_hz'],
+            jitter_ms=values['jitter_ms'],
+            camera_delay_ms=values['camera_delay_ms'],
+            cameras=tuple(values['cameras']),
+            lab=lab_of(values['scene'], values['seed']),
         )
-        self._duration_s = number('duration_s', 0.0)
-        self._wait_s = number('wait_for_listeners_s', 0.0)
-        choices = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
-        reliability = choices.get(self.declare_parameter('reliability', 'reliable').value)
-        if reliability is None:
-            raise ConfigError(f'reliability: use one of {list(choices)}')
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=reliability)
+        self._duration_s = values['duration_s']
+        self._wait_s = values['wait_for_listeners_s']
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=_RELIABILITIES[values['reliability']])
         self._publishers_by_source = {
             camera: self.create_publisher(Image, f'{camera}/image', qos) for camera in self._rig.cameras
         }
         self._publishers_by_source[JOINTS] = self.create_publisher(JointState, JOINTS, 100)
 
-    def _cameras(self) -> tuple[str, ...]:
-        # A lone name on the command line is a string and no list.
-        value: Any = self.declare_parameter('cameras', list(CAMERAS), ParameterDescriptor(dynamic_typing=True)).value
-        return (value,) if isinstance(value, str) else tuple(value)
+    def _values(self) -> dict[str, Any]:
+        names = [parameter.name for parameter in _PARAMETERS]
+        for name in self._parameter_overrides:
+            if name not in names and name.split('.')[0] not in OF_EVERY_NODE:
+                raise ConfigError(f'{name}: there is no such parameter; known are {", ".join(names)}')
+        # `duration_s:=10` is a whole number, and a lone name no list, which parameters of a fixed type would refuse.
+        descriptor = ParameterDescriptor(dynamic_typing=True)
+        return {p.name: p.check(self.declare_parameter(p.name, p.default, descriptor).value) for p in _PARAMETERS}
 
     def publish_all(self, executor: SingleThreadedExecutor, stop: Stop) -> None:
         """Publish until the duration is over (0 goes on for a year) or `stop` is set."""
@@ -98,9 +123,12 @@ class RigNode(Node):
 
 def main() -> int:
     """Run the rig until its duration is over, SIGINT or SIGTERM; returns the exit code."""
+    check_arguments(sys.argv, 'rig', _DESCRIPTION, _EXAMPLES, _PARAMETERS)
     try:
         stop = init_with_stop(sys.argv)
         node = RigNode()
+        for warning in unused_parameter_files(sys.argv, node.get_fully_qualified_name()):
+            node.get_logger().warning(warning)
     except Exception as error:
         # rclpy's errors of arguments, parameter files and names have no base class of their own.
         print(f'rig cannot start: {error}', file=sys.stderr)

@@ -6,7 +6,7 @@ import array
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
@@ -17,7 +17,6 @@ from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiAr
 from std_srvs.srv import Trigger
 
 from fused_encoder_ros.content.inspector import watcher_of
-from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.outputs import (
     FEATURE_TOPIC,
@@ -30,9 +29,14 @@ from fused_encoder_ros.pipeline.outputs import (
 from fused_encoder_ros.ros.diagnostics import Diagnostics, explain_silence
 from fused_encoder_ros.ros.filters import ObservationFilter
 from fused_encoder_ros.ros.inputs import Input
-from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, Tally
+from fused_encoder_ros.ros.monitor import ArrivalClock, ContentLog, Latencies, SilenceWatch, StallWatch, Tally
 from fused_encoder_ros.ros.worker import EncodeWorker, Timing
 from fused_encoder_ros.settings import Settings
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
+
+_REFRESH_S = 0.5
 
 _MESSAGE_TYPES = {
     'builtin_interfaces/msg/Time': Time,
@@ -68,6 +72,7 @@ class Session:
         self._features = settings.feature_watch()
         self.pipeline.watch(self._on_decoded, self._arrivals.settled)
         self._silence = SilenceWatch(self._log)
+        self._stalls = StallWatch(_REFRESH_S)
         self._filter = ObservationFilter(self.pipeline)
         self._filter.register_outcome_callback(self._on_outcome)
         self._filter.registerCallback(self._on_observation)
@@ -96,7 +101,7 @@ class Session:
                 self._features,
             )
             # The steady clock, so that a dead camera and a stopped /clock show.
-            for period_s, callback in ((0.5, self._refresh_inputs), (1.0, self._report)):
+            for period_s, callback in ((_REFRESH_S, self._refresh_inputs), (1.0, self._report)):
                 undo.callback(node.destroy_timer, node.create_timer(period_s, callback, clock=steady))
             self._undo = undo.pop_all()
 
@@ -166,8 +171,10 @@ class Session:
         return response
 
     def _refresh_inputs(self) -> None:
+        stalled_s = self._stalls.beat(time.monotonic())
         for input_ in self.inputs:
             input_.refresh()
+            input_.tell_lost(stalled_s)
 
     def _report(self) -> None:
         silence_s = self._settings.values['silence_s']

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from fused_encoder_ros.errors import ConfigError
+
 STOP_LATENCY_S = 0.2
 """A program that sleeps or waits for messages notices within this time that it shall end."""
 
@@ -65,13 +67,20 @@ def init_with_stop(arguments: list[str]) -> Stop:
     """Initialise rclpy; returns what the first SIGINT or SIGTERM sets.
 
     rclpy's own handlers would end the context at once, and with it the publishers that are still in use.
+
+    Raises:
+        ConfigError: naming a ROS argument that there is not.
     """
     import rclpy  # not above: the node handles signals before it imports anything heavy
+    from rclpy.impl.implementation_singleton import rclpy_implementation
     from rclpy.signals import SignalHandlerOptions
 
     stop = Stop()
     on_first_signal(stop.set)
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except rclpy_implementation.UnknownROSArgsError as error:
+        raise ConfigError(f'unknown arguments after --ros-args: {error}; set a parameter with -p NAME:=VALUE') from None
     return stop
 
 

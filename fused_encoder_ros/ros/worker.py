@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import EngineError
-from fused_encoder_ros.model import Model
 from fused_encoder_ros.pipeline.data import Feature, Observation
+
+if TYPE_CHECKING:
+    from fused_encoder_ros.model import Model
 
 
 @dataclass(frozen=True, slots=True)

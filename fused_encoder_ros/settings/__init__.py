@@ -1,6 +1,6 @@
 """What is configured: the parameters with their table and files, the topics, and the environment of DDS."""
 
-from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file
+from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file, sections_of, serves
 from fused_encoder_ros.settings.parameter import Parameter, Value
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
 from fused_encoder_ros.settings.table import DERIVED_PARAMETERS, OF_EVERY_NODE, SPEC_PARAMETERS, parameters
@@ -29,4 +29,6 @@ __all__ = [
     'read_parameter_file',
     'read_spec_file',
     'refuse_shared_topics',
+    'sections_of',
+    'serves',
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fused_encoder_ros.errors import ConfigError
+from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings
 from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS
 from fused_encoder_ros.spec import ObservationSpec
@@ -18,7 +20,7 @@ from fused_encoder_ros.spec import ObservationSpec
 def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME) -> dict[str, Any]:
     """Read the node's parameters from a ROS parameter file, for `Settings.from_values`.
 
-    It reads the sections `/**`, `<node_name>` and `/<any namespace>/<node_name>`. It ignores the sections of other nodes, and
+    It reads the sections `/**`, `/*` and `<node_name>`, each in any namespace. It ignores the sections of other nodes, and
     parameters that every ROS node has, such as `use_sim_time` and `qos_overrides`.
 
     Returns:
@@ -31,14 +33,29 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
     found: dict[str, Any] = {}
     matched = False
     for section, body in content.items():
-        if str(section).split('/')[-1] in ('**', node_name):
+        if str(section).split('/')[-1] in ('*', '**', node_name):
             if not isinstance(body, dict) or not isinstance(body.get('ros__parameters'), dict):
                 raise ConfigError(f'parameter file {path}: section {section} has no ros__parameters')
             matched = True
             _flatten(body['ros__parameters'], '', found)
     if not matched:
-        raise ConfigError(f'parameter file {path} has no section for {node_name}; it has {list(content)}')
+        raise ConfigError(f'parameter file {path} has no section for {node_name}: {_other_sections(content, node_name)}')
     return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
+
+
+def sections_of(path: str | os.PathLike[str]) -> list[str]:
+    """The sections of a ROS parameter file: names of nodes, and patterns of them.
+
+    Raises:
+        ConfigError: when the file cannot be read or is no parameter file.
+    """
+    return list(map(str, _read_yaml(path)))
+
+
+def serves(section: str, node: str) -> bool:
+    """Whether ROS reads a section for the node of this full name; `*` stands for one part of it, `**` for any number."""
+    pattern = re.escape(section if section.startswith('/') else f'/{section}')
+    return re.fullmatch(pattern.replace(r'/\*\*', r'(/\w+)*').replace(r'/\*', r'/\w+'), node) is not None
 
 
 def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
@@ -57,13 +74,20 @@ def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
     return Settings.from_values({name: [] if value is None else value for name, value in content.items()}).spec
 
 
+def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
+    names = list(map(str, content))
+    close = difflib.get_close_matches(node_name, names, 1)
+    fix = f'rename {close[0]}' if close else 'rename the section'
+    return f'it is for {", ".join(names) or "nobody"}; {fix} to {node_name}, or to /** for any node'
+
+
 def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'parameter file {path} is not YAML: {error}') from error
+        raise ConfigError(f'parameter file {path} is not YAML: {in_one_line(error)}') from error
     if not isinstance(content, dict):
         raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
     return content

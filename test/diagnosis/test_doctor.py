@@ -303,6 +303,14 @@ def test_refused_parameters_are_a_finding() -> None:
     assert as_text(diagnosis).endswith('fix: Did you mean tolerance_ms?\n\nFAIL: The node refuses these parameters.')
 
 
+def test_a_parameter_file_that_only_a_node_in_a_namespace_reads_is_a_remark(tmp_path: Path) -> None:
+    path = tmp_path / 'robot.yaml'
+    for section, is_told in (('/left/fused_encoder', True), ('fused_encoder', False)):
+        path.write_text(f'{section}:\n  ros__parameters:\n    tolerance_ms: 5.0\n')
+        told = [finding.title for finding in examine_parameters({}, has_torch=False, config=path).findings]
+        assert (f'{path} is for a node in a namespace' in told) is is_told
+
+
 def test_a_checkpoint_against_the_parameters(tmp_path: Path) -> None:
     spec = ObservationSpec(joint_names=('elbow', 'wrist'))
     packed, bare = tmp_path / 'packed.safetensors', tmp_path / 'bare.pth'

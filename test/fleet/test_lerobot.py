@@ -201,7 +201,7 @@ def test_a_bag_that_does_not_fit_in_is_named_and_left_out(
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['--rate', '7.5'], '--rate: 7.5 is no whole number'),
+        (['--rate', '7.5'], '--rate: 7.5 is not a whole number, which LeRobot needs; round it'),
         (['--out', 's3://lab/dataset'], 's3://lab/dataset is an object store, where lerobot cannot write'),
         (['--action-topic', '/nowhere'], 'the action topic /nowhere is not there'),
         (['--set', 'joint_names=[left_gripper]'], 'lerobot writes no vector of a single number, which observation.state'),

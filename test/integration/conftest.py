@@ -16,17 +16,29 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     Over UDP: where processes are killed, suspended or starved, as on a machine full of tests, Fast DDS may lose the way
     between them over shared memory (its issues 5469 and 6484).
     """
+    monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
+    yield from _desk_with_usual_buffers(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def desk_with_usual_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """As `desk`, over whatever DDS uses by itself: of shared memory so little that images get lost."""
+    yield from _desk_with_usual_buffers(tmp_path, monkeypatch)
+
+
+def _desk_with_usual_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable)
-    monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
-    desk = Desk(tmp_path)
-    yield desk
-    desk.close()
+    yield from _desk(tmp_path)
 
 
 @pytest.fixture
 def desk_with_large_images(tmp_path: Path) -> Iterator[Desk]:
     """As `desk`, over shared memory with the package's profile, as on a robot."""
-    desk = Desk(tmp_path)
+    yield from _desk(tmp_path)
+
+
+def _desk(folder: Path) -> Iterator[Desk]:
+    desk = Desk(folder)
     yield desk
     desk.close()

@@ -110,7 +110,7 @@ def test_an_input_through_the_message_filters_of_each_distribution(
 
 def test_the_remedy_for_lost_messages_follows_the_middleware() -> None:
     best_effort, reliable = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
-    assert 'fastdds_large_images.xml' in inputs.lost_remedy('rmw_fastrtps_cpp', best_effort)
-    assert 'image_depth' in inputs.lost_remedy('rmw_cyclonedds_cpp', reliable)
+    assert 'fastdds_large_images.xml' in inputs.why_lost('rmw_fastrtps_cpp', 'global', best_effort, best_effort)
+    assert 'a greater QoS depth' in inputs.why_lost('rmw_cyclonedds_cpp', 'global', reliable, reliable)
     for reliability in (best_effort, reliable):
-        assert 'transport/shared_memory/enabled=true' in inputs.lost_remedy('rmw_zenoh_cpp', reliability)
+        assert 'transport/shared_memory/enabled=true' in inputs.why_lost('rmw_zenoh_cpp', 'global', reliability, reliability)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -108,6 +108,19 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, legacy: bool) -> Non
         with pytest.raises(CheckpointError, match=r'evil.safetensors is truncated or damaged'):
             door(disguised)
     assert not trap.exists()
+
+
+def test_a_pickle_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """torch's own text has colours, and a page of advice on how to load the file all the same."""
+    torch.save({'fc.weight': torch.zeros(1), 'config': PurePosixPath('run')}, tmp_path / 'run.pth')
+    with pytest.raises(CheckpointError) as refusal:
+        load_encoder(tmp_path / 'run.pth')
+    text = str(refusal.value)
+    assert text.endswith(
+        'run.pth is refused: it holds pathlib.PurePosixPath beside its tensors, which would run code when loaded; '
+        'save it again with torch.save(encoder.state_dict(), ...)'
+    )
+    assert text.isprintable()
 
 
 def test_a_dictionary_that_holds_itself_is_refused(tmp_path: Path) -> None:

@@ -242,7 +242,7 @@ def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert facts['parameters']['total'] == sum(p.numel() for p in encoder().parameters())
     assert main(['inspect', str(checkpoint)]) == 0
     bare = capsys.readouterr().out
-    assert facts['model_hash'] in bare and 'does not say how it must be fed' in bare
+    assert facts['model_hash'] in bare and 'does not describe the input it was trained on' in bare
 
     assert main(arguments) == 2 and 'exists already' in capsys.readouterr().err
     before = out.read_bytes()
@@ -253,7 +253,7 @@ def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*arguments, '--force']) == 2 and 'trained with 4 joints, but joint_names lists 2' in capsys.readouterr().err
     assert out.read_bytes() == before
     assert main(['pack', str(checkpoint), '--spec', str(spec), '--out', 'x.pth']) == 2
-    assert 'must end with .safetensors' in capsys.readouterr().err
+    assert 'does not end with .safetensors; rename it' in capsys.readouterr().err
 
 
 def test_a_reader_that_has_had_enough(packed: Path) -> None:

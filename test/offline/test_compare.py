@@ -268,7 +268,7 @@ def test_what_is_no_file_of_features(desk: Path, tmp_path: Path, capsys: pytest.
         (cut, 'cannot be read as Parquet'),
         (empty, 'cannot be read as Parquet'),
         (other_data, 'holds no features: it needs stamp_ns (int64) and feature (float32 of a fixed length)'),
-        (tmp_path / 'absent.parquet', 'does not exist'),
+        (tmp_path / 'absent.parquet', 'does not exist; give a Parquet file of `fused-encoder encode`, or a bag'),
         (tmp_path / 'absent.mcap', 'does not exist'),
         (tmp_path, 'is a folder and no rosbag2 bag'),
     ):
@@ -365,9 +365,9 @@ def write_features(path: Path, sizes: dict[str, list[int]]) -> None:
 @pytest.mark.parametrize(
     ('options', 'says'),
     [
-        (['--max-difference', '-1'], '--max-difference: -1 is not usable'),
-        (['--max-difference', 'nan'], '--max-difference: nan is not usable'),
-        (['--min-cosine', '1.5'], '--min-cosine: 1.5 is not within -1 to 1'),
+        (['--max-difference', '-1'], '--max-difference: -1 is out of range; use 0 or more'),
+        (['--max-difference', 'nan'], '--max-difference: nan is out of range'),
+        (['--min-cosine', '1.5'], '--min-cosine: 1.5 is out of range; use -1 to 1'),
     ],
 )
 def test_limits_that_are_none(desk: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

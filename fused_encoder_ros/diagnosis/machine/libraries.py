@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import printable
+from fused_encoder_ros.errors import in_one_line
 
 _PATIENCE_S = 120.0
 _ABSENT = 'ModuleNotFoundError: No module named '
@@ -63,7 +65,7 @@ def attempt(code: str, *arguments: str) -> Trial:
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return printable(lines[-1]) if lines else ''
+    return printable(in_one_line(lines[-1])) if lines else ''
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ class Environment:
 
 def examine_environment(needed: Sequence[str] = ()) -> Environment:
     """Try every library; `needed` names those that this use needs beyond the usual."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        trials = dict(zip(LIBRARIES, pool.map(lambda library: attempt(library.code), LIBRARIES)))
+    trials = _trials()
     versions = {library.name: trial.output for library, trial in trials.items() if not trial.problem}
     findings, broken = [], set()
     for library, trial in trials.items():
@@ -148,6 +149,13 @@ def examine_environment(needed: Sequence[str] = ()) -> Environment:
             findings.append(_broken(library, trial, is_needed, versions))
     findings += _cuda(versions.get('torch', ''))
     return Environment(f'{platform.python_version()} ({sys.prefix})', versions, frozenset(broken), findings)
+
+
+@functools.cache
+def _trials() -> dict[Library, Trial]:
+    """What a program's libraries are does not change while it runs."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return dict(zip(LIBRARIES, pool.map(lambda library: attempt(library.code), LIBRARIES)))
 
 
 def _broken(library: Library, trial: Trial, is_needed: bool, versions: dict[str, str]) -> Finding:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fused_encoder_ros.diagnosis.machine.libraries import attempt
 from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import capital
 from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.settings import Settings
+from fused_encoder_ros.settings import NODE_NAME, Settings, sections_of, serves
 
 _LOAD = """
 import json, sys
@@ -42,8 +43,14 @@ class Parameters:
     findings: list[Finding]
 
 
-def examine_parameters(values: Mapping[str, Any], has_torch: bool) -> Parameters:
-    """Check stated parameters, and load the encoder where they say anything about it. Without torch no checkpoint is read."""
+def examine_parameters(values: Mapping[str, Any], has_torch: bool, config: Path | None = None) -> Parameters:
+    """Check stated parameters, and load the encoder where they say anything about it.
+
+    Args:
+        values: the stated parameters, by name.
+        has_torch: without torch no checkpoint is read.
+        config: the parameter file that some of them are from.
+    """
     stated_checkpoint = values.get('checkpoint')
     without = {name: value for name, value in values.items() if name != 'checkpoint'}
     if not has_torch:
@@ -57,12 +64,22 @@ def examine_parameters(values: Mapping[str, Any], has_torch: bool) -> Parameters
         except ConfigError:
             return Parameters(without, None, '', [refusal])
     encoder = ''
-    findings: list[Finding] = []
+    findings = _of_namespaces(config) if config else []
     if has_torch and any(name in values for name in _OF_THE_MODEL):
-        encoder, findings = _load(values)
+        encoder, of_encoder = _load(values)
+        findings += of_encoder
     if not stated_checkpoint:
         findings.append(_no_checkpoint())
     return Parameters(values, settings, encoder, findings)
+
+
+def _of_namespaces(config: Path) -> list[Finding]:
+    sections = sections_of(config)
+    if any(serves(section, f'/{NODE_NAME}') for section in sections):
+        return []
+    evidence = f'Its sections are {", ".join(sections)}; a node of another name or namespace ignores them without a word.'
+    fix = 'Start the node in that namespace, or name the section /**, which every node reads.'
+    return [Finding(Severity.NOTE, f'{config} is for a node in a namespace', evidence, fix)]
 
 
 def _load(values: Mapping[str, Any]) -> tuple[str, list[Finding]]:

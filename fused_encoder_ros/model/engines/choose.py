@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineUnavailable
+from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineUnavailable, in_one_line
 from fused_encoder_ros.model.encoder import Encoder
 from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
 from fused_encoder_ros.model.engines.eager import EagerEngine
@@ -96,7 +96,7 @@ def choose_engine(
         expected = check_features(EagerEngine(encoder, spec, device), spec)
     except _FAILURES as error:
         raise ConfigError(
-            f'device: {device} cannot run the encoder: {_one_line(error)}; free its memory, or use cpu'
+            f'device: {device} cannot run the encoder: {_kind_and_text(error)}; free its memory, or use cpu'
         ) from error
     if not np.isfinite(expected).all():
         raise CheckpointError('checkpoint: the encoder gives NaN or infinity on ordinary images; its weights are damaged')
@@ -160,7 +160,7 @@ def _checked(
         engine = kind.build(encoder, spec, device, precision, threads)
         features = check_features(engine, spec)
     except _FAILURES as error:
-        raise EngineUnavailable(_one_line(error)) from error
+        raise EngineUnavailable(_kind_and_text(error)) from error
     off_by = relative_error(features, expected)
     if not off_by <= ERROR_BOUNDS[precision]:
         raise EngineUnavailable(f'its error of {off_by:.1e} is past the bound of {ERROR_BOUNDS[precision]:.0e}')
@@ -174,8 +174,8 @@ def _checked(
     return Choice(engine, off_by, 'asked for', rebuild)
 
 
-def _one_line(error: BaseException) -> str:
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+def _kind_and_text(error: BaseException) -> str:
+    return f'{type(error).__name__}: {in_one_line(error)}'
 
 
 def check_features(engine: Engine, spec: ObservationSpec) -> Features:

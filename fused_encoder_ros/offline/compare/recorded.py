@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
 
-from fused_encoder_ros.errors import FeaturesError
+from fused_encoder_ros.errors import FeaturesError, first_line
 from fused_encoder_ros.offline.bag import messages_of, open_bag
 from fused_encoder_ros.offline.files import BAG_SUFFIXES
 from fused_encoder_ros.pipeline.data import JOINTS, stamp_to_ns
@@ -68,7 +68,7 @@ def read_recorded(path: Path, topic: str = '') -> RecordedFeatures:
         FeaturesError: when it holds no features, or two of one stamp.
     """
     if not path.exists():
-        raise FeaturesError(f'{path} does not exist')
+        raise FeaturesError(f'{path} does not exist; give a Parquet file of `fused-encoder encode`, or a bag')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         raise FeaturesError(f'{path} is a folder and no rosbag2 bag; give a Parquet file or a bag')
     is_bag = path.is_dir() or path.suffix in BAG_SUFFIXES
@@ -101,9 +101,9 @@ def _of_parquet(path: Path) -> RecordedFeatures:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # what it would buffer is the whole file
             return _columns(path, file)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # a damaged footer may say anything
-        reason = str(error).strip().split('\n')[0]
         raise FeaturesError(
-            f'{path} cannot be read as Parquet: {reason}; give a file that `fused-encoder encode` has written, or a bag'
+            f'{path} cannot be read as Parquet: {first_line(error)}; give a file that `fused-encoder encode` has written, '
+            'or a bag'
         ) from error
 
 

@@ -1,9 +1,16 @@
 """What is configured: the parameters with their table and files, the topics, and the environment of DDS."""
 
-from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file
+from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file, read_stamp_offsets
 from fused_encoder_ros.settings.parameter import Parameter, Value
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
-from fused_encoder_ros.settings.table import DERIVED_PARAMETERS, OF_EVERY_NODE, SPEC_PARAMETERS, parameters
+from fused_encoder_ros.settings.table import (
+    DERIVED_PARAMETERS,
+    OF_EVERY_NODE,
+    SPEC_PARAMETERS,
+    STAMP_OFFSET,
+    is_derived,
+    parameters,
+)
 from fused_encoder_ros.settings.topics import (
     COMPRESSED_SUFFIX,
     absolute,
@@ -18,6 +25,7 @@ __all__ = [
     'NODE_NAME',
     'OF_EVERY_NODE',
     'SPEC_PARAMETERS',
+    'STAMP_OFFSET',
     'Parameter',
     'Settings',
     'Value',
@@ -25,8 +33,10 @@ __all__ = [
     'cameras_of',
     'expected_kind',
     'is_compressed',
+    'is_derived',
     'parameters',
     'read_parameter_file',
     'read_spec_file',
+    'read_stamp_offsets',
     'refuse_shared_topics',
 ]

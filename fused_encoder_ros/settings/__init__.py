@@ -4,7 +4,6 @@ from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file
 from fused_encoder_ros.settings.parameter import Parameter, Value
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
 from fused_encoder_ros.settings.table import (
-    DERIVED_PARAMETERS,
     OF_EVERY_NODE,
     SPEC_PARAMETERS,
     STAMP_OFFSET,
@@ -21,7 +20,6 @@ from fused_encoder_ros.settings.topics import (
 
 __all__ = [
     'COMPRESSED_SUFFIX',
-    'DERIVED_PARAMETERS',
     'NODE_NAME',
     'OF_EVERY_NODE',
     'SPEC_PARAMETERS',

@@ -18,16 +18,13 @@ OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_servic
 SPEC_PARAMETERS = tuple(field.name for field in dataclasses.fields(ObservationSpec))
 """The parameters that say how the encoder must be fed: a packed checkpoint says it too."""
 
-DERIVED_PARAMETERS = (*SPEC_PARAMETERS, 'anchor')
-"""The parameters that follow from the checkpoint or from others where nobody has stated them; and all `STAMP_OFFSET`."""
-
 STAMP_OFFSET = 'stamp_offset_ms.'
 """What the names begin with of the parameters that correct the stamps of a source."""
 
 
 def is_derived(name: str) -> bool:
     """Whether a parameter follows from the checkpoint or from others where nobody has stated it."""
-    return name in DERIVED_PARAMETERS or name.startswith(STAMP_OFFSET)
+    return name in SPEC_PARAMETERS or name == 'anchor' or name.startswith(STAMP_OFFSET)
 
 
 def _topic(source: str, default: str) -> Parameter:

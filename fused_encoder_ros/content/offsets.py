@@ -36,6 +36,9 @@ _RIDGE = 1e-3
 _PART_S = 3.0
 _LEAST_PARTS, _MOST_PARTS = 5, 20
 
+_WORTH = 0.05
+"""Long steps are worth it for so much more of the motion: what is between them is not seen."""
+
 _LEAST_EXPLAINED = 0.7
 _WIDEST_MS = 15.0
 
@@ -123,11 +126,12 @@ class OffsetMeter:
         if seconds < LEAST_S or not joints.times.size:
             seen = f'{seconds:.0f} s in which a joint moves' if seconds >= 1 else 'no joint moves'
             return Offset(None, None, None, f'{seen}; {LEAST_S:.0f} s of motion are needed', seconds, {})
-        steps = ([move for move in self._moves[camera] if move.is_long is is_long] for is_long in (False, True))
-        fits = [fit for moves in steps if (fit := _fit(moves, joints)) is not None]
-        if not fits:
+        short, long = (
+            _fit([move for move in self._moves[camera] if move.is_long is is_long], joints) for is_long in (False, True)
+        )
+        if short is None or long is None:
             return Offset(None, None, None, 'nothing moves in its pictures', seconds, {})
-        return _judge(max(fits, key=lambda fit: fit.predicted), seconds)
+        return _judge(long if long.predicted > short.predicted + _WORTH else short, seconds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,10 +62,11 @@ class SyncOptions:
                 f'({needed / 1e6} ms); make the horizon longer'
             )
         early_ns = max([0, *self.stamp_offsets_ns.values()]) - self._anchor_offset_ns
-        if self.horizon_ns < needed + early_ns:
+        kept_ns = max(self.tolerance_ns, self.joint_max_age_ns) + early_ns
+        if self.horizon_ns < kept_ns:
             raise ConfigError(
                 f'horizon_s: by stamp_offset_ms, data come {early_ns / 1e6:g} ms before their frame of the anchor, and '
-                f'{self.horizon_ns / 1e9} s would not keep them; set it to {(needed + early_ns) / 1e9:g} at least'
+                f'{self.horizon_ns / 1e9} s would not keep them; set it to {kept_ns / 1e9:g} at least'
             )
 
     @property

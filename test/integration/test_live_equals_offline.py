@@ -62,13 +62,14 @@ class WornRig(Rig):
         return iter(sorted(kept, key=lambda event: event.publish_ns))
 
 
+STAMP_ERRORS_MS = {'left_wrist': 45.0, 'right_wrist': -30.0}
+
+
 class LateRig(Rig):
     """A robot whose stamps are off."""
 
-    ERRORS_MS = {'left_wrist': 45.0, 'right_wrist': -30.0}
-
     def header_stamp_ns(self, event: Event) -> int:
-        return event.stamp_ns + int(self.ERRORS_MS.get(event.source, 0.0) * MS)
+        return event.stamp_ns + int(STAMP_ERRORS_MS.get(event.source, 0.0) * MS)
 
 
 def encode_at_the_desk(bag: Path, settings: Settings, model: Model) -> tuple[dict[int, dict[str, Any]], dict[int, str], int]:
@@ -146,7 +147,7 @@ def test_live_equals_offline(
 
     matching: dict[str, Any] = {'tolerance_ms': 20.0, 'max_wait_ms': 1000.0, 'engine': engine}
     if robot is LateRig:
-        matching |= {f'stamp_offset_ms.{camera}': -ms for camera, ms in LateRig.ERRORS_MS.items()}
+        matching |= {f'stamp_offset_ms.{camera}': -ms for camera, ms in STAMP_ERRORS_MS.items()}
     settings = Settings.from_values({'checkpoint': str(checkpoint), 'cameras': cameras, **matching})
     model = load_model(settings.model, settings.spec)
     rows, dropped, waiting = encode_at_the_desk(bag, settings, model)

@@ -28,6 +28,9 @@ _MOVED = 0.01
 """A joint that has gone so far, rad or m, moves, and is held to move for a second more."""
 _HOLD_NS = 1_000_000_000
 
+_MOST_SAMPLES, _MOST_RECENT = 100_000, 4096
+"""Of the joints, whatever their rate and their stamps."""
+
 _COMPONENTS = 8
 """Of the flow: a camera on an arm has six ways to move, and a fixed one sees as many of each arm."""
 _DIRECTIONS = 4
@@ -35,6 +38,7 @@ _DIRECTIONS = 4
 _RIDGE = 1e-3
 _PART_S = 3.0
 _LEAST_PARTS, _MOST_PARTS = 5, 20
+_LEAST_MOVES = 100
 
 _WORTH = 0.05
 """Long steps are worth it for so much more of the motion: what is between them is not seen."""
@@ -80,9 +84,9 @@ class OffsetMeter:
         self._motions = {camera: Motion() for camera in cameras}
         self._moves: dict[str, list[Move]] = {camera: [] for camera in cameras}
         self._seconds = dict.fromkeys(cameras, 0.0)
-        self._recent: deque[tuple[int, Floats]] = deque()
+        self._recent: deque[tuple[int, Floats]] = deque(maxlen=_MOST_RECENT)
         self._joints: list[tuple[int, Floats]] = []
-        self._from: Floats | None = None
+        self._from: Floats = np.empty(0)
         self._moves_until_ns = 0
 
     def see_frame(self, camera: str, time_ns: int, pixels: NDArray[np.uint8]) -> None:
@@ -99,15 +103,9 @@ class OffsetMeter:
 
     def see_joints(self, time_ns: int, positions: Floats) -> None:
         """Take joint positions, float64 [J]; NaN for those that the message does not bring."""
-        if min(self._seconds.values()) >= ENOUGH_S and time_ns > self._moves_until_ns:
+        if len(self._joints) >= _MOST_SAMPLES:
             return
-        known = np.where(np.isnan(positions), np.nan if self._from is None else self._from, positions)
-        has_moved = self._from is not None and bool(np.nanmax(np.abs(known - self._from), initial=0.0) > _MOVED)
-        if self._from is None or has_moved:
-            self._from = known
-        else:
-            self._from = np.where(np.isnan(self._from), known, self._from)
-        if has_moved and min(self._seconds.values()) < ENOUGH_S:
+        if self._has_moved(positions) and min(self._seconds.values()) < ENOUGH_S:
             self._moves_until_ns = time_ns + _HOLD_NS
         self._recent.append((time_ns, positions))
         if time_ns <= self._moves_until_ns:
@@ -116,6 +114,15 @@ class OffsetMeter:
         while self._recent and not 0 <= time_ns - self._recent[0][0] <= _HOLD_NS:
             self._recent.popleft()
 
+    def _has_moved(self, positions: Floats) -> bool:
+        """Whether a joint is far from where it was when it last was."""
+        if not self._from.size:
+            self._from = np.full(positions.shape, np.nan)
+        is_new = np.isnan(self._from)
+        is_far = np.abs(positions - self._from) > _MOVED
+        self._from = np.where(is_new | is_far, positions, self._from)
+        return bool(is_far.any())
+
     def offsets(self) -> dict[str, Offset]:
         """What can be told of each camera so far."""
         joints = _Joints.of(self._joints)
@@ -123,15 +130,19 @@ class OffsetMeter:
 
     def _offset(self, camera: str, joints: _Joints) -> Offset:
         seconds = self._seconds[camera]
-        if seconds < LEAST_S or not joints.times.size:
-            seen = f'{seconds:.0f} s in which a joint moves' if seconds >= 1 else 'no joint moves'
-            return Offset(None, None, None, f'{seen}; {LEAST_S:.0f} s of motion are needed', seconds, {})
+        if seconds < LEAST_S or not joints.curves:
+            seen = f'{seconds:.0f} s of pictures in which a joint moves' if joints.curves else 'no joint moves'
+            return _unknown(f'{seen}; {LEAST_S:.0f} s of motion are needed', seconds)
         short, long = (
             _fit([move for move in self._moves[camera] if move.is_long is is_long], joints) for is_long in (False, True)
         )
-        if short is None or long is None:
-            return Offset(None, None, None, 'nothing moves in its pictures', seconds, {})
-        return _judge(long if long.predicted > short.predicted + _WORTH else short, seconds)
+        if isinstance(short, str):
+            return _unknown(short, seconds)
+        return _judge(long if isinstance(long, _Fit) and long.predicted > short.predicted + _WORTH else short, seconds)
+
+
+def _unknown(problem: str, seconds: float, explained: dict[int, float] | None = None) -> Offset:
+    return Offset(None, None, None, problem, seconds, explained or {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +189,8 @@ class _Fit:
     without_ms: Floats
 
 
-def _fit(moves: Sequence[Move], joints: _Joints) -> _Fit | None:
-    """None where nothing moves."""
+def _fit(moves: Sequence[Move], joints: _Joints) -> _Fit | str:
+    """How well the joints explain the moves, or why that cannot be said."""
     begins, ends = (
         np.array([(ns - joints.start_ns) / 1e9 for ns in times])
         for times in ([move.begin_ns for move in moves], [move.end_ns for move in moves])
@@ -187,16 +198,16 @@ def _fit(moves: Sequence[Move], joints: _Joints) -> _Fit | None:
     reach = MOST_MS / 1e3
     inside = (begins - reach >= joints.times[0]) & (ends + reach <= joints.times[-1])
     begins, ends = begins[inside], ends[inside]
-    if inside.sum() < 4 * _LEAST_PARTS * _COMPONENTS or not joints.curves:
-        return None
+    if inside.sum() < _LEAST_MOVES:
+        return f'{inside.sum()} pictures while the joints move; {_LEAST_MOVES} are needed'
     flow = _main_components(np.array([move.flow for move, use in zip(moves, inside) if use], np.float64))
     seconds = np.cumsum(ends - begins)
     parts = int(np.clip(seconds[-1] / _PART_S, _LEAST_PARTS, _MOST_PARTS))
     of_part = np.minimum(seconds / seconds[-1] * parts, parts - 1).astype(int)
     cuts = np.searchsorted(of_part, np.arange(parts))
     total = np.add.reduceat((flow**2).sum(axis=1), cuts)
-    if total.min() <= 0:
-        return None
+    if not total.sum() > 0:
+        return 'nothing moves in its pictures'
     squares, products = [], []
     for lag_ms in _LAGS_MS:
         way = _way(joints.at(begins + lag_ms / 1e3), joints.at(ends + lag_ms / 1e3), flow)
@@ -282,5 +293,5 @@ def _judge(fit: _Fit, seconds: float) -> Offset:
     elif half_ms > _WIDEST_MS:
         problem = f'it could be told to ±{half_ms:.0f} ms only; more motion, or more varied motion, tells more'
     if problem:
-        return Offset(None, None, None, problem, seconds, explained)
+        return _unknown(problem, seconds, explained)
     return Offset(fit.best_ms, fit.best_ms - half_ms, fit.best_ms + half_ms, '', seconds, explained)

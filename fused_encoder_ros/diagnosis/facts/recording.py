@@ -214,8 +214,9 @@ def _measure(meter: OffsetMeter, source: str, item: Any, reader: JointReader, of
     if source == JOINTS:
         with suppress(DecodeError):  # the pipeline has told it
             sample = reader.read(item)
-            meter.see_joints(sample.stamp_ns + offset_ns, sample.positions)
-    elif isinstance(item, Frame):
+            if sample.stamp_ns > 0:
+                meter.see_joints(sample.stamp_ns + offset_ns, sample.positions)
+    elif isinstance(item, Frame) and item.stamp_ns > 0:
         meter.see_frame(source, item.stamp_ns + offset_ns, item.pixels)
 
 

@@ -1,6 +1,6 @@
 """How well the offset of a camera's stamps is told from motion, on the synthetic robot in its lab.
 
-python benchmarks/offsets.py --out benchmarks/results/offsets.json    # ten minutes of one core
+OMP_NUM_THREADS=1 nice python benchmarks/offsets.py --out benchmarks/results/offsets.json    # eight minutes of a core
 
 Each run is 30 s at 30 Hz with a true offset for each camera, even in -120 to +120 ms, and joints at 100 Hz:
 
@@ -102,7 +102,7 @@ def cost_ms() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--part', type=int, default=1, help='do only one in so many runs')
+    parser.add_argument('--part', type=int, default=1, metavar='N', help='do only every N-th run')
     options = parser.parse_args()
     cv2.setNumThreads(1)
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -182,7 +182,7 @@ def _offsets(facts: Facts) -> Html:
 
 def _describe_curve(camera: str, offset: Offset) -> str:
     best = max(offset.explained, key=lambda ms: offset.explained[ms])
-    return f'{camera}: at most {per_cent(offset.explained[best])} of the motion is explained, at {best:+d} ms'
+    return f'{camera}: at most {per_cent(offset.explained[best])} of the motion is explained, at {span(best, True)}'
 
 
 def _clocks(facts: Facts) -> Html:

@@ -96,7 +96,7 @@ def write_packed(
     profile: bytes | None = None,
     stamp_offset_ms: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
-    """Write an encoder and its spec as a packed checkpoint, with the profile of its training data and the offsets of their stamps.
+    """Write an encoder and its spec as a packed checkpoint, with profile and stamp offsets of its training data.
 
     Raises:
         CheckpointError: when the encoder takes other joints or cameras than the spec names, or gives NaN.

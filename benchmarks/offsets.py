@@ -116,6 +116,7 @@ def main() -> None:
         print(kind, json.dumps(summary(rows[kind])), flush=True)
     cameras = sorted({row['camera'] for row in rows['moving']})
     result = {
+        'part': options.part,
         'machine': f'{platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}',
         'cpu_ms_a_frame': round(cost_ms(), 2),
         'summary': {

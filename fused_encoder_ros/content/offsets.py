@@ -44,7 +44,7 @@ _WORTH = 0.05
 """Long steps are worth it for so much more of the motion: what is between them is not seen."""
 
 _LEAST_EXPLAINED = 0.7
-_WIDEST_MS = 15.0
+_WIDEST_MS = 12.0
 
 Floats = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ Free-running cameras see one scene, and the joints follow smooth curves. Everyth
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import cv2
@@ -69,6 +69,7 @@ class Rig:
         joint_names: order of the names in the messages is shuffled once by the seed.
         cameras: as in `ObservationSpec`.
         lab: what the cameras see; None for plain shapes that move by themselves, with the camera's name and the frame number.
+        stamp_error_ms: by how much the stamps of a camera, or of the joints, lie after the capture; 0 for those not named.
 
     Raises:
         ConfigError: naming the camera or the number that is not usable.
@@ -84,6 +85,7 @@ class Rig:
     joint_names: tuple[str, ...] = DEFAULT_JOINT_NAMES
     cameras: tuple[str, ...] = CAMERAS
     lab: Lab | None = None
+    stamp_error_ms: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_cameras(self.cameras)
@@ -99,6 +101,14 @@ class Rig:
         for name, (least, most) in limits.items():
             if not least <= getattr(self, name) <= most:
                 raise ConfigError(f'{name}: {getattr(self, name)} is not within {least} to {most}')
+        for source, error_ms in self.stamp_error_ms.items():
+            if source not in (*self.cameras, JOINTS) or not abs(error_ms) <= 1000:
+                known = ', '.join((*self.cameras, JOINTS))
+                raise ConfigError(f'stamp_error_ms: {source} by {error_ms:g}: name one of {known}, by at most 1000')
+
+    def header_stamp_ns(self, event: Event) -> int:
+        """What the header of an event's message says."""
+        return event.stamp_ns + round(1e6 * self.stamp_error_ms.get(event.source, 0.0))
 
     @cached_property
     def message_joint_names(self) -> list[str]:
@@ -182,7 +192,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class Event:
-    """One message: when it is published and stamped (nanoseconds from the start), its source and its number there."""
+    """One message: when it is published and captured (nanoseconds from the start), its source and its number there."""
 
     publish_ns: int
     stamp_ns: int

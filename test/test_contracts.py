@@ -154,7 +154,7 @@ ALLOWED = {
     'bench': {'bench', 'pipeline', 'model', 'spec', 'errors'},
     'ros': {'ros', 'bench', 'content', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
     'offline': {'offline', 'content', 'diagnosis', 'settings', 'synthetic', 'pipeline', 'model', 'spec', 'errors', '__init__'},
-    'offline/report': {'offline', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
+    'offline/report': {'offline', 'content', 'diagnosis', 'settings', 'pipeline', 'spec', 'errors', '__init__'},
     'fleet': {'fleet', 'offline', 'content', 'diagnosis', 'settings', 'pipeline', 'model', 'errors', '__init__'},
     'commands': {'commands', 'bench', 'ros', 'fleet', 'offline', 'content', 'diagnosis', 'settings', 'synthetic', 'pipeline'}
     | {'model', 'spec', 'errors'},

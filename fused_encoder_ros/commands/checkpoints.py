@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
         type=Path,
         required=True,
         metavar='YAML',
-        help="the observation spec of the training: a file of its fields, or the node's parameter file",
+        help="the observation spec of the training: a file with its fields and stamp_offset_ms, or the node's parameter file",
     )
     pack.add_argument(
         '--out', type=Path, required=True, metavar='FILE', help='file to write; its name must end with .safetensors'
@@ -63,7 +63,7 @@ def _pack(options: argparse.Namespace) -> int:
     from fused_encoder_ros.model.packed_checkpoint import write_packed
     from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX
     from fused_encoder_ros.offline.files import completed
-    from fused_encoder_ros.settings import read_spec_file
+    from fused_encoder_ros.settings import read_spec_file, read_stamp_offsets
 
     if options.out.suffix != SAFETENSORS_SUFFIX:
         raise ConfigError(f'--out: {options.out} does not end with {SAFETENSORS_SUFFIX}; rename it')
@@ -71,7 +71,7 @@ def _pack(options: argparse.Namespace) -> int:
     encoder = load_encoder(options.checkpoint, cameras=spec.cameras)
     profile = _profile_for(encoder, spec, options.profile) if options.profile else None
     with completed({'packed': options.out}, options.force) as files:
-        write_packed(files['packed'], encoder, spec, profile)
+        write_packed(files['packed'], encoder, spec, profile, read_stamp_offsets(options.spec))
     print(f'wrote {options.out}\n')
     return _print_text(_describe(options.out))
 
@@ -128,6 +128,7 @@ def _describe(path: Path) -> dict[str, Any]:
             'golden_error': _golden_error(packed),
             'spec': packed.spec.to_dict(),
             'profile': _profile_facts(path),
+            'stamp_offset_ms': dict(packed.stamp_offset_ms),
         }
     return facts
 
@@ -190,6 +191,8 @@ def _print_text(facts: dict[str, Any]) -> int:
     print(f'  packed with         fused_encoder_ros {facts["packed_with_version"]}')
     print(f'  golden feature      relative error {facts["golden_error"]:.1e} here (eager on cpu)')
     _print_profile(facts['profile'])
+    offsets = ', '.join(f'{source} {ms:+g} ms' for source, ms in facts['stamp_offset_ms'].items())
+    print(f'  stamp offsets       {offsets or "none"}')
     print('  observation spec')
     for line in yaml.safe_dump(facts['spec'], sort_keys=False, default_flow_style=None, width=100).splitlines():
         print(f'    {line}')

@@ -37,6 +37,13 @@ def add_commands(commands: Any) -> None:
         default=SCENES[0],
         help='plain: a few moving shapes; lab: a workbench seen by wrist cameras that move with the arms (default: plain)',
     )
+    rig.add_argument(
+        '--stamp-error',
+        action='append',
+        default=[],
+        metavar='SOURCE=MS',
+        help='let the stamps of a camera, or of joint_states, lie so much after the capture; repeat',
+    )
     rig.add_argument('--force', action='store_true', help='replace an existing bag')
     rig.set_defaults(run=_rig)
 
@@ -58,7 +65,16 @@ def _rig(options: argparse.Namespace) -> int:
         joint_rate_hz=options.joint_rate,
         cameras=tuple(options.cameras),
         lab=lab_of(options.scene, options.seed),
+        stamp_error_ms=dict(map(_stamp_error, options.stamp_error)),
     )
     count = write_rig_bag(options.bag, rig, options.duration, options.storage, options.force)
     print(f'wrote {count} messages to {options.bag}')
     return EXIT_OK
+
+
+def _stamp_error(assignment: str) -> tuple[str, float]:
+    source, _, text = assignment.partition('=')
+    try:
+        return source, float(text)
+    except ValueError:
+        raise ConfigError(f'--stamp-error: {assignment!r} is not SOURCE=MS, as left_wrist=45') from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
+from fused_encoder_ros.content.offsets import LEAST_S, Offset
 from fused_encoder_ros.diagnosis.diagnosis import Diagnosis
 from fused_encoder_ros.diagnosis.facts.facts import Facts
 from fused_encoder_ros.diagnosis.facts.streams import Stream
 from fused_encoder_ros.diagnosis.rules.findings import Finding
-from fused_encoder_ros.diagnosis.wording import per_cent, printable, span
+from fused_encoder_ros.diagnosis.wording import describe_offset, per_cent, printable, span
 
 _WIDTH, _LABEL = 110, 14
 
@@ -35,6 +36,13 @@ def _examined(diagnosis: Diagnosis) -> Iterator[str]:
         for source, stream in facts.streams.items():
             yield from _labelled(source, _stream(facts, source, stream))
         yield from _labelled('skew', _skew(facts))
+        for camera, offset in facts.offsets.items():
+            yield from _labelled('offset', f'{camera} {describe_offset(offset)}{_hint(facts, offset)}')
+
+
+def _hint(facts: Facts, offset: Offset) -> str:
+    is_short = facts.noun == 'robot' and offset.motion_s < LEAST_S
+    return ': move the arms, and listen with --seconds 30' if is_short else ''
 
 
 def _stream(facts: Facts, source: str, stream: Stream) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from fused_encoder_ros.content.offsets import Offset
+
 _UNITS_MS = ((1_000, 'ms'), (120_000, 's'), (7_200_000, 'min'), (172_800_000, 'h'))
 _MS_A_UNIT = {'ms': 1, 's': 1_000, 'min': 60_000, 'h': 3_600_000, 'days': 86_400_000}
 
@@ -15,6 +17,14 @@ def span(ms: float, signed: bool = False) -> str:
     digits = 1 if abs(value) < 99.95 else 0
     rounded = round(value, digits) or 0.0  # no minus zero
     return f'{rounded:{"+" if signed and rounded else ""},.{digits}f} {unit}'.replace('-', '−')
+
+
+def describe_offset(offset: Offset) -> str:
+    """The offset of a camera's stamps, or why it cannot be told."""
+    if offset.ms is None or offset.low_ms is None or offset.high_ms is None:
+        return f'cannot be told: {offset.problem}'
+    interval = f'{span(offset.low_ms, True)} to {span(offset.high_ms, True)}, 95 %'
+    return f'{span(offset.ms, True)} to the joints ({interval}), by {span(1e3 * offset.motion_s)} of motion'
 
 
 def per_cent(share: float) -> str:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from fused_encoder_ros.model.packed_spec import (
     SAFETENSORS_SUFFIX,
     about_in,
     checked_path,
+    offsets_in,
     spec_in,
 )
 from fused_encoder_ros.model.state_dict import read_safetensors
@@ -69,6 +71,7 @@ class PackedCheckpoint:
         model_hash: SHA-256 of the weights.
         content_hash: SHA-256 of everything in the file.
         version: the version of this package that wrote it.
+        stamp_offset_ms: what was added to the stamps of the training data, ms, by source.
     """
 
     encoder: Encoder
@@ -78,6 +81,7 @@ class PackedCheckpoint:
     model_hash: str
     content_hash: str
     version: str
+    stamp_offset_ms: Mapping[str, float]
 
     def golden_error(self, engine: Engine) -> float:
         """How far an engine's answer to the golden observation is from the golden feature; see `relative_error`."""
@@ -85,8 +89,14 @@ class PackedCheckpoint:
         return relative_error(engine.encode(self.golden.images, joints), self.golden.feature)
 
 
-def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec, profile: bytes | None = None) -> None:
-    """Write an encoder and its spec, and the profile of its training data, as a packed checkpoint.
+def write_packed(
+    path: Path,
+    encoder: Encoder,
+    spec: ObservationSpec,
+    profile: bytes | None = None,
+    stamp_offset_ms: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Write an encoder and its spec as a packed checkpoint, with profile and stamp offsets of its training data.
 
     Raises:
         CheckpointError: when the encoder takes other joints or cameras than the spec names, or gives NaN.
@@ -107,11 +117,12 @@ def write_packed(path: Path, encoder: Encoder, spec: ObservationSpec, profile: b
     if profile is not None:
         tensors[PROFILE] = torch.frombuffer(bytearray(profile), dtype=torch.uint8)
     about: dict[str, Any] = {
-        'format': FORMAT if profile is not None else 1,
+        'format': FORMAT if profile is not None or stamp_offset_ms else 1,
         'version': __version__,
         'spec': spec.to_dict(),
         'dimensions': asdict(dimensions_of(encoder)),
         'model_hash': hash_tensors(encoder.state_dict()),
+        'stamp_offset_ms': dict(stamp_offset_ms),
     }
     about['content_hash'] = _content_hash(tensors, about)
     contents = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA_KEY: json.dumps(about)})
@@ -150,6 +161,7 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
         model_hash=about['model_hash'],
         content_hash=content_hash,
         version=about['version'],
+        stamp_offset_ms=offsets_in(path, about),
     )
 
 

@@ -23,7 +23,7 @@ PROFILE = 'profile'
 """Name of the tensor, uint8 [N], that holds the bytes of the training data's profile."""
 
 FORMAT = 2
-"""Of a file with a profile; one without is of format 1, which versions read that know no profiles."""
+"""Of a file with a profile or with stamp offsets. One without is of format 1, which versions read that know neither."""
 
 _LONGEST_HEADER = 100_000_000
 """The library refuses longer ones too."""
@@ -63,6 +63,17 @@ def read_packed_profile(path: str | os.PathLike[str]) -> bytes | None:
         raise damaged(path, error) from error
 
 
+def read_packed_offsets(path: str | os.PathLike[str]) -> dict[str, float]:
+    """What was added to the stamps of the training data, ms, by source, by a packed checkpoint; empty for any other file.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged.
+    """
+    path = checked_path(path)
+    about = about_in(path, _read_metadata(path)) if path.suffix == SAFETENSORS_SUFFIX else None
+    return {} if about is None else offsets_in(path, about)
+
+
 def checked_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` resolved. Raises CheckpointError when it is no file."""
     path = Path(os.path.expanduser(path))  # which leaves the name of an unknown user alone
@@ -97,6 +108,14 @@ def spec_in(path: Path, about: Mapping[str, Any]) -> ObservationSpec:
         return ObservationSpec.from_dict(about['spec'])
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f'checkpoint: {path} holds an unusable observation spec: {error}; pack it again') from error
+
+
+def offsets_in(path: Path, about: Mapping[str, Any]) -> dict[str, float]:
+    """The offsets that the packer wrote, ms, by source. Raises CheckpointError when they are not usable."""
+    offsets = about.get('stamp_offset_ms', {})
+    if not isinstance(offsets, dict) or not all(isinstance(ms, (int, float)) for ms in offsets.values()):
+        raise CheckpointError(f'checkpoint: {path} holds unusable stamp offsets: {offsets!r}; pack it again')
+    return {source: float(ms) for source, ms in offsets.items()}
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:

@@ -111,7 +111,7 @@ def with_commands(outcomes: Iterable[Outcome | Unused], commands: Commands) -> I
     for outcome in outcomes:
         if not isinstance(outcome, Observation):
             yield outcome
-        elif (action := commands.at(outcome.stamp_ns)) is None:
+        elif (action := commands.at(outcome.time_ns)) is None:
             yield Unused(outcome.stamp_ns, 'no_action')
         else:
             yield Step(outcome, action)

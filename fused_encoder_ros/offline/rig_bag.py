@@ -38,7 +38,7 @@ def write_rig_bag(path: Path, rig: Rig, duration_s: float, storage: str = 'mcap'
 
 
 def _message(rig: Rig, event: Event, types: Any) -> Any:
-    stamp_ns = START_NS + event.stamp_ns
+    stamp_ns = START_NS + rig.header_stamp_ns(event)
     if event.source == JOINTS:
         positions = np.array(rig.message_positions(event.stamp_ns))
         return joint_message(types, stamp_ns, event.source, rig.message_joint_names, positions)

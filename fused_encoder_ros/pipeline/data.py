@@ -42,19 +42,37 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One camera image: `pixels` uint8 [S,S,3] RGB at the encoder's size; if kept, `full` uint8 [H,W,3] RGB as received."""
+    """One camera image: `pixels` uint8 [S,S,3] RGB at the encoder's size; if kept, `full` uint8 [H,W,3] RGB as received.
+
+    `offset_ns` is `stamp_offset_ms` of its camera.
+    """
 
     stamp_ns: int
     pixels: NDArray[np.uint8]
     full: NDArray[np.uint8] | None = None
+    offset_ns: int = 0
+
+    @property
+    def time_ns(self) -> int:
+        """The corrected stamp, which it is matched by."""
+        return self.stamp_ns + self.offset_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointSample:
-    """One joint message: `positions` float64 [J] in the order of the spec, NaN for joints that the message lacks."""
+    """One joint message: `positions` float64 [J] in the order of the spec, NaN for joints that the message lacks.
+
+    `offset_ns` is `stamp_offset_ms` of the joints.
+    """
 
     stamp_ns: int
     positions: NDArray[np.float64]
+    offset_ns: int = 0
+
+    @property
+    def time_ns(self) -> int:
+        """The corrected stamp, which it is looked up by."""
+        return self.stamp_ns + self.offset_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,13 +82,15 @@ class Observation:
     S is the image size, J the number of joints. Dictionaries are keyed by source: a camera name, or 'joint_states'.
 
     Attributes:
-        stamp_ns: stamp of the anchor camera's frame, nanoseconds.
+        stamp_ns: stamp of the anchor camera's frame, as in its header, nanoseconds.
         images: uint8 [S,S,3*cameras], the RGB images stacked in the order of the spec's cameras.
-        joints: float32 [J], the joint positions at `stamp_ns`, standardised if the spec has a joint mean.
+        joints: float32 [J], the joint positions at `time_ns`, standardised if the spec has a joint mean.
         joint_positions: float64 [J], in rad or m, the same before standardising.
-        stamps_ns: stamp of the message that was used, by source, nanoseconds. For the joints it equals `stamp_ns` if every
-            joint was interpolated; otherwise it is the stamp of the oldest sample that was held.
+        stamps_ns: stamp of the message that was used, as in its header, by source, nanoseconds. For the joints it
+            stands for `time_ns` if every joint was interpolated; otherwise it is the stamp of the oldest sample that was held.
         full_images: uint8 [H,W,3] RGB by camera, as received; empty unless the pipeline keeps full images.
+        offset_ns: `stamp_offset_ms` of the anchor, nanoseconds.
+        offsets_ns: `stamp_offset_ms` of each source that has one, nanoseconds.
     """
 
     stamp_ns: int
@@ -79,6 +99,8 @@ class Observation:
     joint_positions: NDArray[np.float64]
     stamps_ns: Mapping[str, int]
     full_images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    offset_ns: int = 0
+    offsets_ns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def camera_images(self) -> Mapping[str, NDArray[np.uint8]]:
@@ -89,9 +111,14 @@ class Observation:
         return {camera: self.images[..., 3 * number : 3 * number + 3] for number, camera in enumerate(cameras)}
 
     @property
+    def time_ns(self) -> int:
+        """The anchor's corrected stamp, which the others are matched to, nanoseconds."""
+        return self.stamp_ns + self.offset_ns
+
+    @property
     def skew_ns(self) -> dict[str, int]:
-        """How far each source's stamp is from the anchor's, in nanoseconds; negative means earlier."""
-        return {source: stamp - self.stamp_ns for source, stamp in self.stamps_ns.items()}
+        """How far each source's corrected stamp is from the anchor's, in nanoseconds; negative means earlier."""
+        return {source: stamp + self.offsets_ns.get(source, 0) - self.time_ns for source, stamp in self.stamps_ns.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,8 @@ class FrameBuffer(History[_Kept]):
 
     def take(self, frame: Frame, asked_ns: int) -> None:
         """Keep a frame; `asked_ns` as in `History.add`."""
-        self.begin_again_after_jump(frame.stamp_ns)
-        self.add(frame.stamp_ns, _Kept(frame, self._learn(frame.stamp_ns)), asked_ns)
+        self.begin_again_after_jump(frame.time_ns)
+        self.add(frame.time_ns, _Kept(frame, self._learn(frame.time_ns)), asked_ns)
 
     def clear(self) -> None:
         """Forget everything, and what was learned."""
@@ -76,12 +76,12 @@ class FrameBuffer(History[_Kept]):
             return expected
         at = bisect_left(self.stamps_ns, stamp_ns)
         around = [kept.frame for kept in self.items[max(at - 1, 0) : at + 1]]
-        return min(around, key=lambda frame: abs(frame.stamp_ns - stamp_ns), default=None)
+        return min(around, key=lambda frame: abs(frame.time_ns - stamp_ns), default=None)
 
     def _expected(self, stamp_ns: int) -> Frame | None:
         """The first frame before a stamp that was expected to be as near as the one after it."""
         begin, end = (bisect_left(self.stamps_ns, ns) for ns in (stamp_ns - self._options.tolerance_ns, stamp_ns))
-        near = (kept.frame for kept in self.items[begin:end] if stamp_ns - kept.frame.stamp_ns <= kept.reach_ns)
+        near = (kept.frame for kept in self.items[begin:end] if stamp_ns - kept.frame.time_ns <= kept.reach_ns)
         return next(near, None)
 
     def begins_after(self, stamp_ns: int) -> bool:

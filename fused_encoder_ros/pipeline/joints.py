@@ -132,7 +132,7 @@ class JointBuffer:
             if len(self._brought) < 64:  # a publisher that never repeats itself must not fill the memory
                 self._brought[key] = groups
         for group in groups:
-            group.rows.add(sample.stamp_ns, sample.positions, asked_ns)
+            group.rows.add(sample.time_ns, sample.positions, asked_ns)
 
     def _brought_by(self, present: NDArray[np.bool_]) -> list[_Group]:
         """The groups of the joints that are present, after splitting those of which only some are."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fused_encoder_ros.errors import ConfigError
 
@@ -39,6 +40,7 @@ class SyncOptions:
         joint_max_age_ns: joint positions use only samples within this time of the anchor's stamp.
         horizon_ns: how long frames and joint samples are kept. A stamp that is this much earlier than the newest of its stream
             means that the stream's clock jumped.
+        stamp_offsets_ns: what is added to the stamps of a source before matching; sources without an offset are left out.
     """
 
     anchor: str = 'global'
@@ -48,6 +50,7 @@ class SyncOptions:
     max_wait_ns: int = 200_000_000
     joint_max_age_ns: int = 100_000_000
     horizon_ns: int = 1_000_000_000
+    stamp_offsets_ns: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.match not in MATCHES:
@@ -58,3 +61,19 @@ class SyncOptions:
                 f'horizon_s: {self.horizon_ns / 1e9} is shorter than tolerance_ms, joint_max_age_ms or max_wait_ms '
                 f'({needed / 1e6} ms); make the horizon longer'
             )
+        early_ns = max([0, *self.stamp_offsets_ns.values()]) - self._anchor_offset_ns
+        kept_ns = max(self.tolerance_ns, self.joint_max_age_ns) + early_ns
+        if self.horizon_ns < kept_ns:
+            raise ConfigError(
+                f'horizon_s: by stamp_offset_ms, data come {early_ns / 1e6:g} ms before their frame of the anchor, and '
+                f'{self.horizon_ns / 1e9} s would not keep them; set it to {kept_ns / 1e9:g} at least'
+            )
+
+    @property
+    def _anchor_offset_ns(self) -> int:
+        return self.stamp_offsets_ns.get(self.anchor, 0)
+
+    @property
+    def late_ns(self) -> int:
+        """By how much, going by `stamp_offsets_ns`, the data of a moment may come after the anchor's frame of it."""
+        return self._anchor_offset_ns - min([0, *self.stamp_offsets_ns.values()])

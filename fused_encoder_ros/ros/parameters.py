@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.settings import DERIVED_PARAMETERS, OF_EVERY_NODE, Parameter, Settings, cameras_of, parameters
+from fused_encoder_ros.settings import OF_EVERY_NODE, Parameter, Settings, cameras_of, is_derived, parameters
 from fused_encoder_ros.spec import CAMERAS
 
 
@@ -49,7 +49,7 @@ class NodeParameters:
         """
         for error in self._refused.values():
             raise error
-        names = [name for name in self._table if name not in DERIVED_PARAMETERS or name in self._stated]
+        names = [name for name in self._table if not is_derived(name) or name in self._stated]
         values = {name: self._node.get_parameter(name).value for name in names}
         # A misspelled name must not leave a default in place unseen.
         strays = [name for name in self._node._parameter_overrides if name.split('.')[0] not in OF_EVERY_NODE]
@@ -60,8 +60,9 @@ class NodeParameters:
     def _show(self, settings: Settings) -> None:
         """Let the parameters say what the checkpoint brought, and what follows from it."""
         stated = set(self._stated)
-        values = {**settings.spec.to_dict(), 'anchor': settings.sync.anchor}
-        shown = [RosParameter(name, value=values[name] or []) for name in DERIVED_PARAMETERS if name not in stated]
+        values = {**settings.values, **settings.spec.to_dict()}
+        derived = [name for name in self._table if is_derived(name) and name not in stated]
+        shown = [RosParameter(name, value=[] if values[name] is None else values[name]) for name in derived]
         self._node.set_parameters(shown)
         self._stated = stated
 

@@ -110,7 +110,7 @@ class RigNode(Node):
             executor.spin_once(timeout_sec=0.05)
 
     def _message(self, event: Event, start_ns: int) -> Image | JointState:
-        sec, nanosec = divmod(start_ns + event.stamp_ns, 1_000_000_000)
+        sec, nanosec = divmod(start_ns + self._rig.header_stamp_ns(event), 1_000_000_000)
         header = Header(stamp=Time(sec=sec, nanosec=nanosec), frame_id=event.source)
         if event.source == JOINTS:
             names, positions = self._rig.message_joint_names, self._rig.message_positions(event.stamp_ns)

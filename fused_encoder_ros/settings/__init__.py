@@ -1,9 +1,21 @@
 """What is configured: the parameters with their table and files, the topics, and the environment of DDS."""
 
-from fused_encoder_ros.settings.files import read_parameter_file, read_spec_file, sections_of, serves
+from fused_encoder_ros.settings.files import (
+    read_parameter_file,
+    read_spec_file,
+    read_stamp_offsets,
+    sections_of,
+    serves,
+)
 from fused_encoder_ros.settings.parameter import Parameter, Value
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
-from fused_encoder_ros.settings.table import DERIVED_PARAMETERS, OF_EVERY_NODE, SPEC_PARAMETERS, parameters
+from fused_encoder_ros.settings.table import (
+    OF_EVERY_NODE,
+    SPEC_PARAMETERS,
+    STAMP_OFFSET,
+    is_derived,
+    parameters,
+)
 from fused_encoder_ros.settings.topics import (
     COMPRESSED_SUFFIX,
     absolute,
@@ -14,10 +26,10 @@ from fused_encoder_ros.settings.topics import (
 
 __all__ = [
     'COMPRESSED_SUFFIX',
-    'DERIVED_PARAMETERS',
     'NODE_NAME',
     'OF_EVERY_NODE',
     'SPEC_PARAMETERS',
+    'STAMP_OFFSET',
     'Parameter',
     'Settings',
     'Value',
@@ -25,9 +37,11 @@ __all__ = [
     'cameras_of',
     'expected_kind',
     'is_compressed',
+    'is_derived',
     'parameters',
     'read_parameter_file',
     'read_spec_file',
+    'read_stamp_offsets',
     'refuse_shared_topics',
     'sections_of',
     'serves',

@@ -13,7 +13,7 @@ import yaml
 
 from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings
-from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS
+from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS, STAMP_OFFSET
 from fused_encoder_ros.spec import ObservationSpec
 
 
@@ -64,14 +64,31 @@ def read_spec_file(path: str | os.PathLike[str]) -> ObservationSpec:
     Raises:
         ConfigError: when the file cannot be read, or a field is unknown or unusable.
     """
+    return _of_training(path).spec
+
+
+def read_stamp_offsets(path: str | os.PathLike[str]) -> dict[str, float]:
+    """`stamp_offset_ms` of each source that has one, ms, out of a file as `read_spec_file` takes it; raises as that does."""
+    return _of_training(path).stamp_offset_ms
+
+
+def _of_training(path: str | os.PathLike[str]) -> Settings:
     content = _read_yaml(path)
     if any(isinstance(body, dict) and 'ros__parameters' in body for body in content.values()):
         values = read_parameter_file(path)
-        return Settings.from_values({name: values[name] for name in SPEC_PARAMETERS if name in values}).spec
-    if unknown := [name for name in content if name not in SPEC_PARAMETERS]:
-        raise ConfigError(f'{path}: {unknown[0]!r} is no field of an observation spec; known are {list(SPEC_PARAMETERS)}')
+        return Settings.from_values({name: value for name, value in values.items() if _is_of_training(name)})
+    found: dict[str, Any] = {}
+    _flatten(content, '', found)
+    if unknown := [name for name in found if not _is_of_training(name)]:
+        known = [*SPEC_PARAMETERS, f'{STAMP_OFFSET}SOURCE']
+        raise ConfigError(f'{path}: {unknown[0]!r} is no field of an observation spec; known are {known}')
     # As `to_dict` writes it, no statistics are null; as a parameter, an empty list.
-    return Settings.from_values({name: [] if value is None else value for name, value in content.items()}).spec
+    return Settings.from_values({name: [] if value is None else value for name, value in found.items()})
+
+
+def _is_of_training(name: str) -> bool:
+    """Whether a parameter travels with a checkpoint."""
+    return name in SPEC_PARAMETERS or name.startswith(STAMP_OFFSET)
 
 
 def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:

@@ -13,12 +13,12 @@ from fused_encoder_ros.content.inspector import ContentInspector
 from fused_encoder_ros.content.reference import Reference
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.model.options import ModelOptions
-from fused_encoder_ros.model.packed_spec import read_packed_spec
+from fused_encoder_ros.model.packed_spec import read_packed_offsets, read_packed_spec
 from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.pipeline.options import SyncOptions
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.settings.parameter import Parameter
-from fused_encoder_ros.settings.table import SPEC_PARAMETERS, parameters
+from fused_encoder_ros.settings.table import SPEC_PARAMETERS, STAMP_OFFSET, parameters
 from fused_encoder_ros.settings.topics import COMPRESSED_SUFFIX, absolute, is_compressed, refuse_shared_topics
 from fused_encoder_ros.settings.training import reference_in
 from fused_encoder_ros.spec import CAMERAS, ObservationSpec, check_cameras
@@ -67,7 +67,8 @@ class Settings:
         cameras = _cameras(values, packed)
         table = _by_name(cameras)
         _refuse_unknown(values, table, cameras)
-        checked: dict[str, Any] = {name: p.check(values.get(name, p.default)) for name, p in table.items()}
+        known = {**_packed_offsets(values, table), **values}
+        checked: dict[str, Any] = {name: p.check(known.get(name, p.default)) for name, p in table.items()}
         spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values], packed)
         checked['anchor'] = checked['anchor'] or spec.default_anchor
         names = (field.name for field in dataclasses.fields(ModelOptions))
@@ -83,6 +84,11 @@ class Settings:
         table = _by_name(self.spec.cameras)
         checked = {**self.values, **{name: table[name].check(value) for name, value in values.items()}}
         return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
+
+    @property
+    def stamp_offset_ms(self) -> dict[str, float]:
+        """What is added to the stamps of each source that has an offset, ms."""
+        return {source: ns / 1e6 for source, ns in self.sync.stamp_offsets_ns.items()}
 
     def provenance(self) -> dict[str, Any]:
         """What determines the observations, to be stored with results: spec, matching options and topics, as JSON values."""
@@ -131,6 +137,13 @@ def _packed_spec(values: Mapping[str, Any]) -> ObservationSpec | None:
     return read_packed_spec(path) if path and isinstance(path, str) else None
 
 
+def _packed_offsets(values: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict[str, float]:
+    """Offsets of the training data, by parameter: a robot of the same kind has them too, where nobody says otherwise."""
+    path = values.get('checkpoint')
+    packed = read_packed_offsets(path) if path and isinstance(path, str) else {}
+    return {name: ms for source, ms in packed.items() if (name := STAMP_OFFSET + source) in table}
+
+
 def _cameras(values: Mapping[str, Any], packed: ObservationSpec | None) -> tuple[str, ...]:
     if 'cameras' not in values:
         return packed.cameras if packed else CAMERAS
@@ -148,8 +161,8 @@ def _refuse_unknown(values: Mapping[str, Any], table: Mapping[str, Parameter], c
     for name in values:
         if name in table:
             continue
-        if name.startswith(_TOPICS):
-            source = name.removeprefix(_TOPICS)
+        if name.startswith((_TOPICS, STAMP_OFFSET)):
+            source = name.partition('.')[2]
             raise ConfigError(
                 f'{name}: there is no camera {source}; cameras are {", ".join(cameras)}: name it in cameras, or leave it out'
             )
@@ -170,6 +183,11 @@ def _sync_options(checked: Mapping[str, Any]) -> SyncOptions:
         max_wait_ns=nanoseconds('max_wait_ms', 1_000_000),
         joint_max_age_ns=nanoseconds('joint_max_age_ms', 1_000_000),
         horizon_ns=nanoseconds('horizon_s', 1_000_000_000),
+        stamp_offsets_ns={
+            name.removeprefix(STAMP_OFFSET): nanoseconds(name, 1_000_000)
+            for name, value in checked.items()
+            if name.startswith(STAMP_OFFSET) and value
+        },
     )
 
 

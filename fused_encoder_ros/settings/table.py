@@ -18,12 +18,28 @@ OF_EVERY_NODE = ('use_sim_time', 'qos_overrides', 'start_type_description_servic
 SPEC_PARAMETERS = tuple(field.name for field in dataclasses.fields(ObservationSpec))
 """The parameters that say how the encoder must be fed: a packed checkpoint says it too."""
 
-DERIVED_PARAMETERS = (*SPEC_PARAMETERS, 'anchor')
-"""The parameters that follow from the checkpoint or from others where nobody has stated them."""
+STAMP_OFFSET = 'stamp_offset_ms.'
+"""What the names begin with of the parameters that correct the stamps of a source."""
+
+
+def is_derived(name: str) -> bool:
+    """Whether a parameter follows from the checkpoint or from others where nobody has stated it."""
+    return name in SPEC_PARAMETERS or name == 'anchor' or name.startswith(STAMP_OFFSET)
 
 
 def _topic(source: str, default: str) -> Parameter:
     return Parameter(f'topics.{source}', default, f'topic of {source}; a remapping works too')
+
+
+def _stamp_offset(source: str) -> Parameter:
+    what = 'the joints' if source == JOINTS else source
+    return Parameter(
+        f'{STAMP_OFFSET}{source}',
+        0.0,
+        f'added to the stamps of {what} before matching; negative where they are late',
+        -1000,
+        1000,
+    )
 
 
 def _live(name: str, default: float, description: str, minimum: float, maximum: float) -> Parameter:
@@ -160,6 +176,7 @@ def parameters(cameras: Sequence[str] = CAMERAS) -> tuple[Parameter, ...]:
             choices=('', *cameras),
         ),
         *_MATCHING,
+        *(_stamp_offset(source) for source in (*cameras, JOINTS)),
         *_CONTENT,
         *_DIAGNOSTICS,
     )

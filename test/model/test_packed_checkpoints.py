@@ -303,3 +303,28 @@ def test_checkpoints_from_before_there_were_other_cameras_load(packed: Path, tmp
 
     content = read_packed(altered(packed, tmp_path, as_it_was))
     assert content is not None and content.spec == SPEC and content.dimensions.camera_count == 3
+
+
+def test_offsets_of_the_training_data_travel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They hold where nobody says otherwise; a robot with another driver states its own."""
+    checkpoint, out, file = tmp_path / 'run_obs_encoder.pth', tmp_path / 'run.safetensors', tmp_path / 'spec.yaml'
+    torch.save(encoder().state_dict(), checkpoint)
+    file.write_text(yaml.safe_dump({**SPEC.to_dict(), 'stamp_offset_ms': {'left_wrist': -45.0, 'global': 0.0}}))
+    arguments = ['pack', str(checkpoint), '--spec', str(file), '--out', str(out)]
+    assert main(arguments) == 0 and 'stamp offsets       left_wrist -45 ms' in capsys.readouterr().out
+    assert main(['inspect', str(out), '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['stamp_offset_ms'] == {'left_wrist': -45.0}
+    assert Settings.from_values({'checkpoint': str(out)}).stamp_offset_ms == {'left_wrist': -45.0}
+    for stated, used in ((-20.0, {'left_wrist': -20.0}), (0.0, {})):
+        settings = Settings.from_values({'checkpoint': str(out), 'stamp_offset_ms.left_wrist': stated})
+        assert settings.stamp_offset_ms == used and settings.spec == SPEC
+
+    names = ', '.join(NAMES)
+    robot = f'cameras: [global, left_wrist, right_wrist]\n    joint_names: [{names}]\n    stamp_offset_ms.global: 12.5\n'
+    file.write_text(f'/**:\n  ros__parameters:\n    {robot}    tolerance_ms: 5\n')
+    assert main([*arguments, '--force']) == 0 and 'global +12.5 ms' in capsys.readouterr().out
+    file.write_text(yaml.safe_dump({**SPEC.to_dict(), 'stamp_offset_ms': {'front': 1.0}}))
+    assert main([*arguments, '--force']) == 2 and 'there is no camera front' in capsys.readouterr().err
+    damaged = altered(out, tmp_path, lambda tensors, about: about.update(stamp_offset_ms={'left_wrist': 'soon'}))
+    with pytest.raises(CheckpointError, match='holds unusable stamp offsets'):
+        Settings.from_values({'checkpoint': str(damaged)})

@@ -13,6 +13,7 @@ import numpy as np
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.content.inspector import told_of, watcher_of
+from fused_encoder_ros.content.offsets import Offset, OffsetMeter
 from fused_encoder_ros.content.watch import Told
 from fused_encoder_ros.diagnosis.facts.matching import SetSkew, Skews, WhatIf, bracket, match, skews, what_if
 from fused_encoder_ros.diagnosis.facts.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
@@ -83,6 +84,7 @@ class Facts:
         details: the last sentence for each reason of a drop or reject.
         skews: by follower camera.
         worst_skew_ms: by source, the largest skew in a set.
+        offsets: by camera, how its corrected stamps lie to those of the joints.
         what_if: sets at other tolerances and with other anchors.
         timeline: what happened when.
         samples: sets from along the bag.
@@ -103,6 +105,7 @@ class Facts:
     details: dict[str, str]
     skews: dict[str, Skews]
     worst_skew_ms: dict[str, float]
+    offsets: dict[str, Offset]
     what_if: WhatIf
     timeline: Timeline
     samples: list[Sample]
@@ -158,20 +161,27 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
     Raises:
         BagError: when the bag ends in the middle.
     """
-    pipeline = settings.pipeline()
-    recording = record(subject, pipeline, progress)
+    pipeline, meter = settings.pipeline(), OffsetMeter(settings.spec.cameras)
+    offsets_ns = {source: settings.sync.stamp_offsets_ns.get(source, 0) for source in pipeline.sources}
+    recording = record(subject, pipeline, offsets_ns, meter, progress)
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
     streams = {
         source: describe_stream(
-            source, settings.topics[source], subject.kinds.get(source, ''), subject.lacks.get(source, ''), track, begin_ns
+            source,
+            settings.topics[source],
+            subject.kinds.get(source, ''),
+            subject.lacks.get(source, ''),
+            track,
+            begin_ns,
+            offsets_ns[source],
         )
         for source, track in tracks.items()
     }
-    cameras = {camera: tracks[camera].usable for camera in settings.spec.cameras}
+    cameras = {camera: tracks[camera].usable + offsets_ns[camera] for camera in settings.spec.cameras}
     anchor, tolerance_ms = settings.sync.anchor, settings.sync.tolerance_ns / 1e6
-    groups = _joint_groups(recording, settings)
+    groups = {names: stamps + offsets_ns[JOINTS] for names, stamps in _joint_groups(recording, settings).items()}
     covered = {name for names in groups for name in names}
     missing = [name for name in settings.spec.joint_names if name not in covered]
     matchings = {
@@ -203,6 +213,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         details=recording.details,
         skews={camera: one for camera, one in compared.items() if one is not None},
         worst_skew_ms={source: SetSkew.of(ns).worst_ms for source, ns in in_sets.items()},
+        offsets=meter.offsets(),
         what_if=what_if(matchings, tolerance_ms),
         timeline=_timeline(recording, streams, begin_ns, end_ns),
         samples=list(recording.samples.values()),

@@ -61,7 +61,7 @@ def _lost(steps_ms: NDArray[np.float64], period_ms: float) -> int:
 
 @dataclass(frozen=True)
 class Delay:
-    """Time of recording minus header stamp.
+    """Time of recording minus the stamp, corrected by `stamp_offset_ms`.
 
     It holds the way from the sensor to the recorder and whatever the two clocks differ by; the bag cannot tell the two apart.
 
@@ -122,7 +122,7 @@ class Stream:
         unset: stamps of zero or below.
         repeated: stamps equal to the one before.
         backwards: stamps before the one before; `furthest_back_ms` is the largest such step.
-        delay: time of recording minus stamp; None when no stamp is set.
+        delay: time of recording minus corrected stamp; None when no stamp is set.
         longest_still_s, still_until_s: the longest time for which no bit of its picture changed, and when it ended, seconds of
             the recording.
     """
@@ -164,8 +164,10 @@ def rate_hz(count: int, span_s: float) -> float | None:
     return (count - 1) / span_s if span_s > 0 else None
 
 
-def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str, track: Track, begin_ns: int) -> Stream:
-    """The facts of one track; `begin_ns` is where the recording begins."""
+def describe_stream(
+    source: str, topics: Sequence[str], kind: str, problem: str, track: Track, begin_ns: int, offset_ns: int
+) -> Stream:
+    """The facts of one track; `begin_ns` is where the recording begins, `offset_ns` is added to its stamps."""
     stamps, recorded = as_stamps(track.stamps), as_stamps(track.recorded)
     is_set = stamps > 0
     steps_ns = np.diff(stamps[is_set])
@@ -188,7 +190,7 @@ def describe_stream(source: str, topics: Sequence[str], kind: str, problem: str,
         repeated=int((steps_ns == 0).sum()),
         backwards=int((steps_ns < 0).sum()),
         furthest_back_ms=float(-steps_ns.min(initial=0)) / 1e6,
-        delay=Delay.between(stamps[is_set], recorded[is_set]),
+        delay=Delay.between(stamps[is_set] + offset_ns, recorded[is_set]),
         longest_still_s=track.longest_still_s,
         still_until_s=max(track.still_until_ns - begin_ns, 0) / 1e9,
     )

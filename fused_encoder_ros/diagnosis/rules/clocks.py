@@ -9,11 +9,14 @@ from fused_encoder_ros.diagnosis.facts.streams import Stream
 from fused_encoder_ros.diagnosis.rules.findings import Finding, Severity
 from fused_encoder_ros.diagnosis.wording import count, some, span
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.settings import STAMP_OFFSET
 
 _CAMERA_LAG_MS, _JOINTS_LAG_MS = 10.0, 200.0
 _AHEAD_MS, _OLD_MS = 1.0, 1000.0
 _DRIFT_MS = 1.0
 """Drift in the whole time that is worth a word."""
+_OFFSET_MS = 10.0
+"""Half of what followers may be off by default; an offset is told when all of its interval lies beyond."""
 _AT_ONCE_MS = 1.0
 """Exposure and transfer of an image take longer than this."""
 _SYNCHRONISE = 'Synchronise the clocks (chrony, PTP), or let the drivers stamp with the clock of this machine.'
@@ -91,9 +94,34 @@ def _right_of_two(facts: Facts, delays: dict[str, float]) -> str:
     return facts.anchor if facts.anchor in cameras else min(cameras, key=lambda camera: delays[camera])
 
 
+def offsets(facts: Facts) -> Iterator[Finding]:
+    """Cameras whose pictures show another moment than their stamps say."""
+    for camera in _with_offset(facts):
+        offset, name = facts.offsets[camera], f'{STAMP_OFFSET}{camera}'
+        if offset.ms is None or offset.low_ms is None or offset.high_ms is None:
+            continue
+        title = (
+            f'pictures of {camera} are {span(abs(offset.ms))} {"older" if offset.ms < 0 else "newer"} than their stamps say'
+        )
+        evidence = (
+            f'The motion in them fits that of the joints best when {span(offset.ms, True)} are added to their stamps '
+            f'({span(offset.low_ms, True)} to {span(offset.high_ms, True)}, 95 %), by {span(1e3 * offset.motion_s)} of motion.'
+        )
+        fix = 'Correct the stamps by this much, the same in training and on the robot, or let the driver stamp at capture.'
+        corrected = round(facts.settings.values[name] + offset.ms, 1)
+        yield Finding(Severity.WARN, title, evidence, fix, {name: corrected})
+
+
+def _with_offset(facts: Facts) -> list[str]:
+    return [camera for camera, offset in facts.offsets.items() if offset.is_beyond(_OFFSET_MS)]
+
+
 def lags(facts: Facts) -> Iterator[Finding]:
-    """Streams whose stamps lie otherwise to their arrival than those of the others."""
+    """Streams whose stamps lie otherwise to their arrival than those of the others, where no motion explains it."""
+    known = _with_offset(facts)
     for source, lag_ms in _odd_delays(facts).items():
+        if source in known:
+            continue
         severity = Severity.FAIL if not facts.counts.sets and abs(lag_ms) > facts.tolerance_ms else Severity.WARN
         title = f'{source} lags by {span(lag_ms)}' if lag_ms > 0 else f'{source} is ahead by {span(-lag_ms)}'
         sooner = f'Its messages arrive {span(abs(lag_ms))} {"later" if lag_ms > 0 else "sooner"} after their stamps'

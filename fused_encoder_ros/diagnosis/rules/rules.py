@@ -280,6 +280,7 @@ RULES: tuple[Callable[[Facts], Findings], ...] = (
     _joint_names,
     content.faults,
     _tolerance,
+    clocks.offsets,
     clocks.lags,
     _slow_joints,
     _drops,

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_encoder_ros.content.offsets import MOST_MS, Offset
 from fused_encoder_ros.diagnosis.facts.facts import Facts, JointGroup
 from fused_encoder_ros.diagnosis.facts.matching import Cell
 from fused_encoder_ros.diagnosis.facts.recording import SET, Sample
 from fused_encoder_ros.diagnosis.facts.streams import Steps, Stream
 from fused_encoder_ros.diagnosis.rules.findings import Verdict
-from fused_encoder_ros.diagnosis.wording import count, per_cent, some, span
+from fused_encoder_ros.diagnosis.wording import count, describe_offset, per_cent, some, span
 from fused_encoder_ros.offline.preview import LARGEST, shown
 from fused_encoder_ros.offline.report import charts
 from fused_encoder_ros.offline.report.html import Html, join, picture, tag
@@ -32,6 +33,7 @@ from fused_encoder_ros.offline.report.layout import (
     tiles,
 )
 from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.settings import STAMP_OFFSET
 
 
 def render(facts: Facts, verdict: Verdict) -> str:
@@ -45,6 +47,7 @@ def render(facts: Facts, verdict: Verdict) -> str:
         _timeline(facts),
         _streams(facts),
         _skews(facts),
+        _clocks(facts),
         _offsets(facts),
         _what_if(facts),
         _joints(facts),
@@ -160,6 +163,29 @@ def _key(style: str, label: str) -> Html:
 
 
 def _offsets(facts: Facts) -> Html:
+    rows: list[list[object]] = []
+    for camera, offset in facts.offsets.items():
+        told = describe_offset(offset)
+        curve = (
+            charts.lane(list(offset.explained.values()), 'stream', _describe_curve(camera, offset)) if offset.explained else ''
+        )
+        used = f'{facts.settings.values[f"{STAMP_OFFSET}{camera}"]:g} ms'
+        rows.append([camera, told, curve or NOTHING, used])
+    reach = f'−{MOST_MS} to +{MOST_MS} ms'
+    header = ['', 'to be added to its stamps', f'motion that the joints explain, by offset, {reach}', 'stamp_offset_ms in use']
+    lead = (
+        'How the stamps of each camera lie to those of the joints, from the motion in its pictures. It counts on top of '
+        'stamp_offset_ms, and is of the middle of the exposure.'
+    )
+    return section('Time offsets', table('Each camera against the joints', header, rows, 'wide'), lead=lead)
+
+
+def _describe_curve(camera: str, offset: Offset) -> str:
+    best = max(offset.explained, key=lambda ms: offset.explained[ms])
+    return f'{camera}: at most {per_cent(offset.explained[best])} of the motion is explained, at {span(best, True)}'
+
+
+def _clocks(facts: Facts) -> Html:
     anchor = facts.streams[facts.anchor].delay
     rows: list[list[object]] = []
     for source, stream in facts.streams.items():
@@ -193,7 +219,7 @@ def _offsets(facts: Facts) -> Html:
         'difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows nothing of a '
         'camera that is stamped on arrival.'
     )
-    return section('Offsets and clocks', table('Each source against the anchor', header, rows, 'wide'), lead=lead)
+    return section('Clocks', table('Each source against the anchor', header, rows, 'wide'), lead=lead)
 
 
 def _what_if(facts: Facts) -> Html:
@@ -267,12 +293,12 @@ def _sample(facts: Facts, sample: Sample) -> Html:
     anchor_ns = sample.stamps_ns[facts.anchor]
     pictures = []
     for i, camera in enumerate(cameras):
-        role = 'anchor' if camera == facts.anchor else span((sample.stamps_ns[camera] - anchor_ns) / 1e6, True)
+        role = 'anchor' if camera == facts.anchor else span(sample.skew_ns[camera] / 1e6, True)
         source = _png(sample.images[..., 3 * i : 3 * i + 3])
         view = picture(source, alt=f'View of {camera}, {role}', width=84, height=84)
         pictures.append(tag('div', view, tag('span', camera), tag('small', role)))
     at = charts.clock(round((sample.at_ns - facts.begin_ns) / 1e9, 1))
-    held = (sample.stamps_ns[JOINTS] - anchor_ns) / 1e6
+    held = sample.skew_ns[JOINTS] / 1e6
     joints = f'joints held from {span(held, True)}' if held else 'joints interpolated'
     caption = tag('figcaption', tag('strong', f'at {at}'), f' stamp {anchor_ns / 1e9:.3f} s, {joints}')
     return tag('figure', tag('div', *pictures, class_='views'), caption)

@@ -208,6 +208,9 @@ def _print_profile(profile: dict[str, Any] | None) -> None:
         print('                      of few bags: only what is grossly wrong is told')
     for camera, shows in profile['cameras'].items():
         print(f'    {camera:<17} brightness {shows["brightness"][0]:.0f} to {shows["brightness"][1]:.0f}')
+        if offset := profile['offsets'].get(camera):
+            told = f'{offset["ms"]:+.0f} ms ± {offset["half_ms"]:.0f} ms to the joints, by {offset["bags"]} bags'
+            print(f'                      time offset {told}')
         if shows['cannot_tell']:
             print(f'                      cannot tell: {", ".join(shows["cannot_tell"])}')
     for joint, (lowest, highest) in profile['joints'].items():

@@ -108,11 +108,23 @@ def _tell(outcome: Outcome, elapsed_s: float, format_summary: Callable[[Record],
     for record in outcome.done:
         if not record.summary.get('sets', 1):
             print(f'WARNING: {record.bag.uri} gave no sets; the reasons of the drops say why', file=sys.stderr)
+    _tell_content(outcome.done)
     counts = {'done': outcome.done, 'failed': outcome.failed, 'done by an earlier run': outcome.skipped}
     said = ', '.join(f'{len(records)} {name}' for name, records in counts.items() if records or name == 'done')
     sets = sum(record.summary.get('sets', 0) for record in outcome.done)
     size = sum(record.bag.size for record in outcome.done)
     print(f'bags: {said}; {sets} sets from {size / 1e9:.2f} GB in {elapsed_s:.1f} s')
+
+
+def _tell_content(done: Sequence[Record]) -> None:
+    """Faults in what the data of the first few bags show."""
+    faulty = [record for record in done if record.summary.get('content')]
+    for record in faulty[:_MOST_TOLD_ONE_BY_ONE]:
+        for told in record.summary['content']:
+            print(f'WARNING: {record.bag.uri}: {told["title"]} ({told["evidence"]}). {told["fix"]}', file=sys.stderr)
+    if more := faulty[_MOST_TOLD_ONE_BY_ONE:]:
+        text = f'{len(more)} more bags do not look like the training data; `fused-encoder run-report` lists them'
+        print(f'WARNING: {text}', file=sys.stderr)
 
 
 @contextmanager

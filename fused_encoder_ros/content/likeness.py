@@ -23,12 +23,13 @@ class Cloud:
     Args:
         points: float64 [N,D].
         ordinary: float64 [K,D], directions in which points may differ by one such vector, whatever the training data show.
-        independent: take the coordinates for independent of each other: one that is far off then leaves the others alone.
+        independent: take the coordinates for independent of each other, so that one that is far off leaves the others alone,
+            and for at least 1 wide, however little the training data vary.
     """
 
     def __init__(self, points: Points, ordinary: Points | None = None, independent: bool = False) -> None:
         self._middle = points.mean(axis=0)
-        covariance = np.diag(points.var(axis=0)) if independent else _ledoit_wolf(points - self._middle)
+        covariance = np.diag(np.maximum(points.var(axis=0), 1.0)) if independent else _ledoit_wolf(points - self._middle)
         if ordinary is not None:
             covariance = covariance + ordinary.T @ ordinary
         values, vectors = np.linalg.eigh(covariance)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fused_encoder_ros import __version__
 from fused_encoder_ros.content.looks import GRID, MEASURES, Look, Looker
+from fused_encoder_ros.content.offsets import OffsetMeter
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import Observation
 from fused_encoder_ros.spec import ObservationSpec
@@ -25,6 +26,25 @@ _MOST_ROWS = 400
 _MOST_BYTES = 850_000
 _OF_THE_SPEC = ('cameras', 'image_size', 'interpolation', 'joint_names')
 """What decides how pictures and joints look; the scaling comes after."""
+
+
+_MOST_OFFSETS = 64
+"""Bags whose time offsets are kept."""
+
+
+@dataclass(frozen=True)
+class TrainedOffset:
+    """By how much a camera's stamps lie beside those of the joints in the training data.
+
+    Attributes:
+        ms: the median over the bags; see `Offset.ms`.
+        half_ms: half of its 95 % interval, as that of a single bag.
+        bags: how many bags tell it.
+    """
+
+    ms: float
+    half_ms: float
+    bags: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +60,7 @@ class Profile:
         sets: how many observations.
         duration_ns: how long they last together, from the first to the last set of each bag.
         lowest, highest: float64 [J], the limits of each joint over all observations.
+        offsets: by camera, for up to 64 bags that tell it: the bag's hash, the time offset in ms, and half of its interval.
         model_hash: SHA-256 of the weights that made the features; '' where rows have none.
         rows: a structured array [N] with the fields `key` and `bag` (uint64, hashes); `grids`, `measures`, `joints` and
             `speeds` as in `Look`; and `feature`, float16 [D].
@@ -51,6 +72,7 @@ class Profile:
     duration_ns: int
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
+    offsets: Mapping[str, list[tuple[int, float, float]]]
     model_hash: str
     rows: NDArray[np.void]
 
@@ -63,6 +85,14 @@ class Profile:
                     'make the profile again with the same spec'
                 )
 
+    def trained_offsets(self) -> dict[str, TrainedOffset]:
+        """The time offset of each camera, where bags tell one."""
+        return {
+            camera: TrainedOffset(float(np.median([ms for _, ms, _ in told])), max(half for _, _, half in told), len(told))
+            for camera, told in self.offsets.items()
+            if told
+        }
+
     def to_bytes(self) -> bytes:
         """The contents of a profile file: NumPy's .npz with the arrays `about` (JSON) and `rows`."""
         about = {
@@ -74,6 +104,7 @@ class Profile:
             'duration_ns': self.duration_ns,
             'lowest': self.lowest.tolist(),
             'highest': self.highest.tolist(),
+            'offsets': {camera: list(map(list, told)) for camera, told in self.offsets.items()},
             'model_hash': self.model_hash,
         }
         about['hash'] = _hash(about, self.rows)
@@ -105,7 +136,10 @@ class Profile:
                 raise ConfigError(f'{where}: the profile was altered after it was written; make it again')
             lowest, highest = (np.array(about[name], np.float64) for name in ('lowest', 'highest'))
             counts = (int(about['bags']), int(about['sets']), int(about['duration_ns']))
-            return cls(about['fed'], *counts, lowest, highest, about['model_hash'], rows)
+            offsets = {
+                camera: [(int(b), float(ms), float(half)) for b, ms, half in v] for camera, v in about['offsets'].items()
+            }
+            return cls(about['fed'], *counts, lowest, highest, offsets, about['model_hash'], rows)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(
                 f'{where}: this is not a profile, or it is truncated ({error}); make one with `fused-encoder profile`'
@@ -117,11 +151,15 @@ class ProfileMaker:
 
     Args:
         spec: what the observations are like.
+
+    Attributes:
+        meter: measures time offsets, if a pipeline shows it the bag's frames and joints; see `Pipeline.watch_motion`.
     """
 
     def __init__(self, spec: ObservationSpec) -> None:
         self._spec = spec
         self._looker = Looker(spec.cameras)
+        self.meter = OffsetMeter(spec.cameras)
         self._bag = b''
         self._sets = 0
         self._first_ns = self._last_ns = 0
@@ -176,8 +214,24 @@ class ProfileMaker:
         if features is not None:
             rows['feature'] = np.clip(features, *(np.finfo(np.float16).max * np.array([-1, 1])))
         duration_ns = max(self._last_ns - self._first_ns, 0)
-        one = Profile(fed_by(self._spec), 1, self._sets, duration_ns, self._lowest, self._highest, model_hash, rows)
+        one = Profile(
+            fed_by(self._spec), 1, self._sets, duration_ns, self._lowest, self._highest, self._offsets(), model_hash, rows
+        )
         return merge([one])
+
+    def _offsets(self) -> dict[str, list[tuple[int, float, float]]]:
+        bag = int.from_bytes(self._bag, 'little')
+        return {
+            camera: [] if told.ms is None or told.high_ms is None else [(bag, told.ms, told.high_ms - told.ms)]
+            for camera, told in self.meter.offsets().items()
+        }
+
+
+def _merged_offsets(profiles: Sequence[Profile]) -> dict[str, list[tuple[int, float, float]]]:
+    return {
+        camera: sorted(told for profile in profiles for told in profile.offsets[camera])[:_MOST_OFFSETS]
+        for camera in profiles[0].offsets
+    }
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
@@ -207,6 +261,7 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         sum(profile.duration_ns for profile in profiles),
         np.min([profile.lowest for profile in profiles], axis=0),
         np.max([profile.highest for profile in profiles], axis=0),
+        _merged_offsets(profiles),
         first.model_hash,
         rows,
     )

@@ -32,6 +32,10 @@ _USUAL, _NEAR, _FAR = 0.5, 0.95, 0.99
 single rows, not of means over a bag, since the pictures of a few seconds are nearly the same."""
 
 
+_LEAST_DISTANCE = 0.05
+"""What data may always differ, though the training data are all the same."""
+
+
 @dataclass(frozen=True)
 class Telling:
     """How well one fault can be told from sound data.
@@ -91,7 +95,8 @@ class Likeness:
                 sound[number, held] = own[held] - undone - hypothesis.stretch
                 faulty[number, held] = made - own[held] - hypothesis.stretch
         self.usual = float(np.quantile(own, _USUAL))
-        self.near, self.furthest = (float(quantile) - self.usual for quantile in np.quantile(own, [_NEAR, _FAR]))
+        near, furthest = np.quantile(own, [_NEAR, _FAR])
+        self.near, self.furthest = (max(float(limit) - self.usual, _LEAST_DISTANCE) for limit in (near, furthest))
         self.tellings = [
             Telling(hypothesis, _least_gain(sound[number], faulty[number], hypothesis.least_gain))
             for number, hypothesis in enumerate(hypotheses)

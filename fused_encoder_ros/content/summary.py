@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fused_encoder_ros.content.looks import MEASURES
@@ -30,6 +31,7 @@ def summarise(profile: Profile) -> dict[str, Any]:
         'duration_s': profile.duration_ns / 1e9,
         'rows': len(profile.rows),
         'is_weak': reference.is_weak,
+        'offsets': {camera: asdict(offset) for camera, offset in profile.trained_offsets().items()},
         'has_features': reference.features is not None,
         'cameras': cameras,
         'joints': {name: [float(low), float(high)] for name, low, high in zip(names, profile.lowest, profile.highest)},

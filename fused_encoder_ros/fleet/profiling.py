@@ -98,6 +98,7 @@ class _Profiler:
         with local_copy(bag) as path, results_of(job.out, output) as folder:
             pipeline = job.settings.pipeline()
             maker = ProfileMaker(spec)
+            pipeline.watch_motion(maker.meter)
             with Bag(path, job.settings.topics) as opened:
                 tally = Tally(opened, pipeline)
                 with closing(outcomes_of(opened, pipeline, parts_of(report))) as outcomes:

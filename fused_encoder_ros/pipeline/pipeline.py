@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fused_encoder_ros.errors import DecodeError
 from fused_encoder_ros.pipeline.data import (
@@ -43,6 +44,16 @@ class Inspector(Protocol):
 
     def inspect(self, observation: Observation) -> Drop | None:
         """Take the next observation; why it must not be encoded, None when it may be."""
+
+
+class MotionMeter(Protocol):
+    """Looks at every frame and at the joints as they come, under their corrected stamps."""
+
+    def see_frame(self, camera: str, time_ns: int, pixels: NDArray[np.uint8]) -> None:
+        """Take a camera's next frame, uint8 [S,S,3] RGB."""
+
+    def see_joints(self, time_ns: int, positions: NDArray[np.float64]) -> None:
+        """Take joint positions, float64 [J]; NaN for those that the message does not bring."""
 
 
 @dataclass
@@ -106,6 +117,8 @@ class Pipeline:
         self.inspector = inspector
         self._keep_full_images = keep_full_images
         self._anchor = options.anchor
+        self._offsets_ns = options.stamp_offsets_ns
+        self._meter: MotionMeter | None = None
         self.counts = Counts()
         self.sources = (*spec.cameras, JOINTS)
         self._decoder = ImageDecoder(spec.image_size, spec.interpolation, untyped_color_order)
@@ -141,6 +154,10 @@ class Pipeline:
         """
         self._on_decoded = on_decoded
         self._sync.on_settled = on_settled
+
+    def watch_motion(self, meter: MotionMeter) -> None:
+        """Show every usable frame and joint message to a meter, in the order in which they are pushed."""
+        self._meter = meter
 
     def set_options(self, options: SyncOptions) -> None:
         """Change how sets are matched, from the next message on."""
@@ -192,6 +209,8 @@ class Pipeline:
             return [self._sync.refuse(camera, *frame)]
         self._on_decoded(camera, frame.stamp_ns)
         self._stillness[camera].see(frame)
+        if self._meter and frame.stamp_ns > 0:
+            self._meter.see_frame(camera, frame.stamp_ns + self._offsets_ns.get(camera, 0), frame.pixels)
         return self._sync.push_frame(camera, frame)
 
     def _push_joints(self, message: Any) -> list[Outcome]:
@@ -202,6 +221,8 @@ class Pipeline:
             sample = self._joint_reader.read(message)
         except DecodeError as error:
             return [self._sync.refuse(JOINTS, stamp_ns, Reason.UNDECODABLE, str(error))]
+        if self._meter and sample.stamp_ns > 0:
+            self._meter.see_joints(sample.stamp_ns + self._offsets_ns.get(JOINTS, 0), sample.positions)
         outcomes = self._sync.push_joints(sample)
         if np.isnan(sample.positions).any() and (unusable := self._joint_reader.unusable(message)):
             detail = f'position is NaN, infinite or beyond {LARGEST_POSITION:g}: {", ".join(unusable)}'

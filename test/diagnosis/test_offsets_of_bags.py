@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fused_encoder_ros.cli import main
+from fused_encoder_ros.model.checkpoint import Dimensions, random_encoder
 from fused_encoder_ros.settings import read_parameter_file
 
 ROBOT = ['--set', 'cameras=[left_wrist, top]', '--set', 'anchor=top']
@@ -41,6 +43,24 @@ def test_doctor_measures_corrects_and_is_quiet(late: Path, tmp_path: Path, capsy
     code, said = doctor(capsys, late, '--config', str(file))
     offset = said['facts']['offsets']['left_wrist']
     assert code == 0 and offset['low_ms'] < 0.0 < offset['high_ms'] and abs(offset['ms']) < 2.0
+
+
+def test_an_offset_that_the_training_had_too_is_right(late: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, spec, packed = tmp_path / 'run.pth', tmp_path / 'spec.yaml', tmp_path / 'packed.safetensors'
+    torch.save(random_encoder(Dimensions('single', 16, 32, 16, 2), seed=0).state_dict(), weights)
+    spec.write_text('cameras: [left_wrist, top]\n')
+    assert main(['profile', str(late), *ROBOT, '--out', str(tmp_path / 'profile')]) == 0
+    profile = str(tmp_path / 'profile' / 'profile.npz')
+    assert main(['pack', str(weights), '--spec', str(spec), '--profile', profile, '--out', str(packed)]) == 0
+    assert 'time offset -4' in capsys.readouterr().out
+    options = ['--checkpoint', str(packed), '--set', 'anchor=top', '--set', 'engine=eager']
+    code, said = doctor(capsys, late, *options)
+    assert code == 0 and said['facts']['trained_offsets']['left_wrist']['ms'] == pytest.approx(-45.0, abs=5.0)
+
+    code, said = doctor(capsys, late, *options, '--set', 'stamp_offset_ms.left_wrist=-45.0')
+    (found,) = [finding for finding in said['findings'] if finding['severity'] != 'note']
+    assert code == 3 and 'of left_wrist are' in found['title'] and 'newer than in training' in found['title']
+    assert found['parameters']['stamp_offset_ms.left_wrist'] == pytest.approx(0.0, abs=5.0)
 
 
 def test_the_sync_report_shows_it(late: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

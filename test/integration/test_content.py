@@ -109,6 +109,8 @@ def test_encoding_tells_it_and_measures_features(
     (sound,) = json.loads(capsys.readouterr().out)
     assert main([*arguments, *topics, '--out', str(tmp_path / 'wrong')]) == 0
     (wrong,) = json.loads(capsys.readouterr().out)
+    assert main([*arguments[:-1], *topics, '--out', str(tmp_path / 'again')]) == 0
+    assert f'WARNING: {today}: left_wrist shows what right_wrist showed in training (' in capsys.readouterr().err
     assert sound['content'] == [] and {one['fault'] for one in wrong['content']} == {'exchanged'}
     assert sound['sets'] == wrong['sets'] and not wrong['drops'].keys() & {'content:exchanged'}
     distances = pq.read_table(tmp_path / 'sound' / 'bag.parquet')['feature_distance'].to_pylist()

@@ -14,6 +14,7 @@ import numpy as np
 from fused_encoder_ros import __version__
 from fused_encoder_ros.content.inspector import told_of, watcher_of
 from fused_encoder_ros.content.offsets import Offset, OffsetMeter
+from fused_encoder_ros.content.profile import TrainedOffset
 from fused_encoder_ros.content.watch import Told
 from fused_encoder_ros.diagnosis.facts.matching import SetSkew, Skews, WhatIf, bracket, match, skews, what_if
 from fused_encoder_ros.diagnosis.facts.recording import SET, Recording, Sample, Stamps, Subject, as_stamps, record
@@ -85,6 +86,7 @@ class Facts:
         skews: by follower camera.
         worst_skew_ms: by source, the largest skew in a set.
         offsets: by camera, how its corrected stamps lie to those of the joints.
+        trained_offsets: the same in training, as far as the profile of the checkpoint tells it.
         what_if: sets at other tolerances and with other anchors.
         timeline: what happened when.
         samples: sets from along the bag.
@@ -106,6 +108,7 @@ class Facts:
     skews: dict[str, Skews]
     worst_skew_ms: dict[str, float]
     offsets: dict[str, Offset]
+    trained_offsets: dict[str, TrainedOffset]
     what_if: WhatIf
     timeline: Timeline
     samples: list[Sample]
@@ -163,7 +166,9 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
     """
     pipeline, meter = settings.pipeline(), OffsetMeter(settings.spec.cameras)
     offsets_ns = {source: settings.sync.stamp_offsets_ns.get(source, 0) for source in pipeline.sources}
-    recording = record(subject, pipeline, offsets_ns, meter, progress)
+    pipeline.watch_motion(meter)
+    recording = record(subject, pipeline, progress)
+    reference = settings.reference()
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
@@ -214,6 +219,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         skews={camera: one for camera, one in compared.items() if one is not None},
         worst_skew_ms={source: SetSkew.of(ns).worst_ms for source, ns in in_sets.items()},
         offsets=meter.offsets(),
+        trained_offsets=reference.profile.trained_offsets() if reference else {},
         what_if=what_if(matchings, tolerance_ms),
         timeline=_timeline(recording, streams, begin_ns, end_ns),
         samples=list(recording.samples.values()),

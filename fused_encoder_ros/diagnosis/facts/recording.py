@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fused_encoder_ros.content.offsets import OffsetMeter
-from fused_encoder_ros.errors import DecodeError
-from fused_encoder_ros.pipeline.data import JOINTS, Drop, Frame, Observation, Outcome, Reason, stamp_to_ns
+from fused_encoder_ros.pipeline.data import JOINTS, Drop, Observation, Outcome, Reason, stamp_to_ns
 from fused_encoder_ros.pipeline.images import image_content
-from fused_encoder_ros.pipeline.joints import JointReader, is_usable
+from fused_encoder_ros.pipeline.joints import is_usable
 from fused_encoder_ros.pipeline.pipeline import Pipeline
 from fused_encoder_ros.settings.topics import Topic
 
@@ -178,25 +175,16 @@ class Recording:
             self.decided.setdefault(key, _numbers()).append(min(recorded_ns, _LATEST_NS))
 
 
-def record(
-    subject: Subject,
-    pipeline: Pipeline,
-    offsets_ns: Mapping[str, int],
-    meter: OffsetMeter,
-    progress: Callable[[int, int], None],
-) -> Recording:
-    """Push every message through the pipeline, and show the meter the frames and joints under their corrected stamps.
+def record(subject: Subject, pipeline: Pipeline, progress: Callable[[int, int], None]) -> Recording:
+    """Push every message through the pipeline.
 
     Raises:
         BagError: when the bag ends in the middle.
     """
     recording = Recording({source: Track() for source in pipeline.sources})
-    reader = JointReader(pipeline.spec.joint_names)
     total, recorded_ns = subject.message_count, 0
     for number, (source, message, recorded_ns) in enumerate(subject.messages(), 1):
-        item = message if source == JOINTS else pipeline.decoded(message)
-        outcomes = pipeline.push_decoded(source, item)
-        _measure(meter, source, item, reader, offsets_ns.get(source, 0))
+        outcomes = pipeline.push(source, message)
         recording.take_message(source, message, recorded_ns, outcomes)
         recording.take_outcomes(outcomes, recorded_ns)
         if source != JOINTS:
@@ -208,16 +196,6 @@ def record(
         progress(number, total)
     recording.take_outcomes(pipeline.finish(), recorded_ns)
     return recording
-
-
-def _measure(meter: OffsetMeter, source: str, item: Any, reader: JointReader, offset_ns: int) -> None:
-    if source == JOINTS:
-        with suppress(DecodeError):  # the pipeline has told it
-            sample = reader.read(item)
-            if sample.stamp_ns > 0:
-                meter.see_joints(sample.stamp_ns + offset_ns, sample.positions)
-    elif isinstance(item, Frame) and item.stamp_ns > 0:
-        meter.see_frame(source, item.stamp_ns + offset_ns, item.pixels)
 
 
 def _problem(outcomes: Sequence[Outcome], source: str, stamp_ns: int) -> str | None:

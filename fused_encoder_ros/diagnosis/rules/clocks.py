@@ -96,9 +96,14 @@ def _right_of_two(facts: Facts, delays: dict[str, float]) -> str:
 
 def offsets(facts: Facts) -> Iterator[Finding]:
     """Cameras whose pictures show another moment than their stamps say."""
-    for camera in _with_offset(facts):
+    for camera in facts.offsets:
         offset, name = facts.offsets[camera], f'{STAMP_OFFSET}{camera}'
         if offset.ms is None or offset.low_ms is None or offset.high_ms is None:
+            continue
+        if camera in facts.trained_offsets:
+            yield from _offset_to_training(facts, camera, offset.ms, (offset.high_ms - offset.low_ms) / 2)
+            continue
+        if not offset.is_beyond(_OFFSET_MS):
             continue
         title = (
             f'pictures of {camera} are {span(abs(offset.ms))} {"older" if offset.ms < 0 else "newer"} than their stamps say'
@@ -110,6 +115,22 @@ def offsets(facts: Facts) -> Iterator[Finding]:
         fix = 'Correct the stamps by this much, the same in training and on the robot, or let the driver stamp at capture.'
         corrected = round(facts.settings.values[name] + offset.ms, 1)
         yield Finding(Severity.WARN, title, evidence, fix, {name: corrected})
+
+
+def _offset_to_training(facts: Facts, camera: str, ms: float, half_ms: float) -> Iterator[Finding]:
+    """An offset that the training data had too is right as it is; only the difference is told."""
+    trained, name = facts.trained_offsets[camera], f'{STAMP_OFFSET}{camera}'
+    difference = ms - trained.ms
+    if abs(difference) - half_ms - trained.half_ms <= _OFFSET_MS:
+        return
+    title = f'pictures of {camera} are {span(abs(difference))} {"older" if difference < 0 else "newer"} than in training'
+    evidence = (
+        f'Against the joints their stamps are off by {span(ms, True)} ± {span(half_ms)}; in training it was '
+        f'{span(trained.ms, True)} ± {span(trained.half_ms)}, by {count(trained.bags)} bag(s).'
+    )
+    corrected = round(facts.settings.values[name] + difference, 1)
+    fix = 'Correct the stamps by the difference.'
+    yield Finding(Severity.WARN, title, evidence, fix, {name: corrected})
 
 
 def _with_offset(facts: Facts) -> list[str]:

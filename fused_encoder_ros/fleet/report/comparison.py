@@ -116,6 +116,8 @@ def _always(summary: Mapping[str, Any]) -> Iterator[Reason]:
     """What no bag should have, whatever the others are like."""
     if not summary['sets']:
         yield Reason('no set at all', math.inf)
+    for told in summary.get('content', ()):
+        yield Reason(f'{told["title"]} ({told["evidence"]})', math.inf)
     if faults := summary['drops'].get('encoder_fault', 0):
         yield Reason(f'{count(faults)} features held NaN or infinity', math.inf)
 

@@ -218,7 +218,7 @@ def _exchanged(reference: Reference, pictures: Mapping[str, Points], own: Mappin
     """Cameras that show another one's pictures: which other, and how much better that fits.
 
     Two cameras cannot show the same view, unless one picture comes on both topics. So the other camera must not show its own
-    view either; if it shows this one's, somewhat less likely pictures are enough.
+    view either. If it shows this one's, then it is enough that this one's pictures fit the other better than its own.
     """
     strict = _WEAK if reference.is_weak else 1.0
     fits: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -226,14 +226,15 @@ def _exchanged(reference: Reference, pictures: Mapping[str, Points], own: Mappin
         for other, least in camera.gains_as.items() if own[name] >= _SUSPICIOUS else ():
             theirs = reference.cameras[other].likeness
             gain = camera.likeness.improbability(pictures[name]) - theirs.improbability(pictures[name])
-            distance = theirs.distance(pictures[name])
-            if least is not None and gain > strict * least and distance < theirs.furthest:
-                fits[name, other] = gain, distance < theirs.near
+            if least is not None and gain > strict * least:
+                fits[name, other] = gain, theirs.distance(pictures[name]) < theirs.near
     found: dict[str, tuple[str, float]] = {}
     for (name, other), (gain, is_near) in fits.items():
         is_same = np.abs(pictures[name] - pictures[other]).mean() < _SAME_PICTURE
-        is_free = is_same or own[other] > reference.cameras[other].likeness.near
-        if is_free and (is_near or (other, name) in fits) and gain > found.get(name, ('', 0.0))[1]:
+        shows_another = any(one == other for one, _ in fits)
+        is_free = is_same or shows_another or own[other] > reference.cameras[other].likeness.near
+        is_mutual = fits.get((other, name), (0.0, False))[1]
+        if is_free and (is_near or is_mutual) and gain > found.get(name, ('', 0.0))[1]:
             found[name] = other, gain
     return found
 

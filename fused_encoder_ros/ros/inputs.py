@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fused_encoder_ros.errors import ConfigError
-from fused_encoder_ros.pipeline.data import JOINTS
+from fused_encoder_ros.pipeline.data import JOINTS, stamp_to_ns
 from fused_encoder_ros.ros.distributions import on_message_lost
 from fused_encoder_ros.ros.filters import SimpleFilter, Subscriber
 from fused_encoder_ros.ros.monitor import InputMonitor
@@ -84,7 +85,8 @@ class Input(SimpleFilter):
         self._wanted = None if wanted == 'auto' else _RELIABILITIES[wanted]
         if QoSPolicyKind.RELIABILITY in self._overrides.policy_kinds:
             self._wanted = self._profile(ReliabilityPolicy.BEST_EFFORT).reliability
-        self._last_stamp: Any = None
+        self._recent_stamps: deque[int] = deque(maxlen=self._depth)
+        self._has_changed = False
         self._known_publishers: set[bytes] = set()
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._reliability = self._choose(self.publishers)
@@ -162,9 +164,13 @@ class Input(SimpleFilter):
     def _on_message(self, message: Any, subscriber: Any) -> None:
         if len(self._subscribers) > 1 and subscriber is self._subscribers[-1]:
             self._close(self._subscribers[:-1])
-            if message.header.stamp == self._last_stamp:
+            self._has_changed = True
+        stamp = stamp_to_ns(message.header.stamp)
+        if self._has_changed:
+            if stamp in self._recent_stamps:
                 return  # the old subscription has brought it already
-        self._last_stamp = message.header.stamp
+            self._has_changed = False
+        self._recent_stamps.append(stamp)
         self.signalMessage(message)
 
     def _close(self, subscribers: list[Any]) -> None:

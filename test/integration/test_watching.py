@@ -71,6 +71,6 @@ def test_layout_and_reference_name_what_the_node_publishes(desk: Desk) -> None:
 
     desk.publishers['/global/image'].publish(image(0))  # not after an earlier set
     desk.wait(desk.drops, 'a drop')
-    for report, begin in ((desk.reports[0], 'Of a set:'), (desk.reports[-1], 'Of a drop:')):
+    for report, begin in ((desk.reports[0], 'it has these keys:'), (desk.reports[-1], 'For a drop:')):
         table = REFERENCE.partition(begin)[2].strip().partition('\n\n')[0]
         assert set(report) == documented(table)

@@ -137,7 +137,7 @@ class Environment:
 
 def examine_environment(needed: Sequence[str] = ()) -> Environment:
     """Try every library; `needed` names those that this use needs beyond the usual."""
-    trials = _trials()
+    trials = _trials(os.environ.get('RMW_IMPLEMENTATION', ''))
     versions = {library.name: trial.output for library, trial in trials.items() if not trial.problem}
     findings, broken = [], set()
     for library, trial in trials.items():
@@ -152,8 +152,8 @@ def examine_environment(needed: Sequence[str] = ()) -> Environment:
 
 
 @functools.cache
-def _trials() -> dict[Library, Trial]:
-    """What a program's libraries are does not change while it runs."""
+def _trials(rmw: str) -> dict[Library, Trial]:
+    """What a program's libraries are does not change while it runs, but for the middleware that `rmw` asks for."""
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         return dict(zip(LIBRARIES, pool.map(lambda library: attempt(library.code), LIBRARIES)))
 

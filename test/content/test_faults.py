@@ -128,6 +128,27 @@ def test_what_cannot_be_told_is_not_told() -> None:
         assert not [one for one in faults_in(reference, observations, unchanged)[0] if one.source == 'global']
 
 
+def test_training_data_of_a_robot_at_rest() -> None:
+    """Nothing is known of motion then, so nothing is told of it."""
+    reference = Reference(merge([profile_of(episode(seed, 6.0, still=True)) for seed in range(6)]))
+    found, _ = faults_in(reference, episode(2, 6.0, still=True), unchanged)
+    assert not found and not reference.always_move.any()
+    watcher = Watcher(reference)
+    for observation in episode(106, 6.0):
+        watcher.see(observation)
+    assert not {told.fault for told in watcher.told.values()} & {'frozen', 'stuck'}
+    assert all(np.isfinite(distance) for distance in watcher.distances.values())
+
+
+def test_a_camera_that_sees_one_colour() -> None:
+    plain = of_camera('left_wrist', lambda picture: np.full_like(picture, 120))
+    reference = Reference(merge([profile_of([plain(o) for o in episode(seed, 6.0)]) for seed in range(6)]))
+    found, _ = faults_in(reference, [plain(o) for o in episode(107, 6.0)], unchanged)
+    assert [one for one in found if one.source == 'left_wrist'] == []
+    shown, _ = faults_in(reference, episode(107, 6.0), unchanged)
+    assert 'left_wrist' in {one.source for one in shown}
+
+
 def test_a_profile_of_one_bag_tells_only_what_is_gross(profiles: list[Profile], new_episodes: list[list[Observation]]) -> None:
     weak = Reference(profiles[0])
     assert weak.is_weak and not Reference(merge(profiles)).is_weak

@@ -22,6 +22,9 @@ _STRIDE = int(LOOKS_PER_S)
 _CONFIRMED = 2
 """A fault is told when it was seen in so many judgements in a row, one a second."""
 
+_DOUBTFUL = {'moved': 6, 'unlike': 6}
+"""These take longer: what is new in view for a few seconds may look like them."""
+
 _GONE = 3
 """And is over when it was not seen in so many."""
 
@@ -82,6 +85,11 @@ class _Track:
     since_ns: int
     seen: int = 0
     missed: int = 0
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether it was seen often enough to be told."""
+        return self.seen >= _DOUBTFUL.get(self.fault.fault, _CONFIRMED)
 
 
 @dataclass
@@ -144,9 +152,9 @@ class Watcher:
         for key, track in list(self._tracks.items()):
             if key not in seen:
                 track.missed += 1
-                if track.missed >= (_GONE if track.seen >= _CONFIRMED else 1):
+                if track.missed >= (_GONE if track.is_confirmed else 1):
                     del self._tracks[key]
-        confirmed = [track for track in self._tracks.values() if track.seen >= _CONFIRMED]
+        confirmed = [track for track in self._tracks.values() if track.is_confirmed]
         self.faults = tuple(replace(track.fault, since_ns=track.since_ns) for track in confirmed)
         for fault in self.faults:
             first_ns = self.told[fault.key].first_ns if fault.key in self.told else now_ns
@@ -214,8 +222,10 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
     return None
 
 
-def _exchanged(reference: Reference, pictures: Mapping[str, Points], own: Mapping[str, float]) -> dict[str, tuple[str, float]]:
-    """Cameras that show another one's pictures: which other, and how much better that fits.
+def _exchanged(
+    reference: Reference, pictures: Mapping[str, Points], own: Mapping[str, float]
+) -> dict[str, tuple[str, float, bool]]:
+    """Cameras that show another one's pictures: which other, how much better that fits, and whether it shows this one's too.
 
     Two cameras cannot show the same view, unless one picture comes on both topics. So the other camera must not show its own
     view either. If it shows this one's, then it is enough that this one's pictures fit the other better than its own.
@@ -228,32 +238,32 @@ def _exchanged(reference: Reference, pictures: Mapping[str, Points], own: Mappin
             gain = camera.likeness.improbability(pictures[name]) - theirs.improbability(pictures[name])
             if least is not None and gain > strict * least:
                 fits[name, other] = gain, theirs.distance(pictures[name]) < theirs.near
-    found: dict[str, tuple[str, float]] = {}
+    found: dict[str, tuple[str, float, bool]] = {}
     for (name, other), (gain, is_near) in fits.items():
         is_same = np.abs(pictures[name] - pictures[other]).mean() < _SAME_PICTURE
         shows_another = any(one == other for one, _ in fits)
         is_free = is_same or shows_another or own[other] > reference.cameras[other].likeness.near
         is_mutual = fits.get((other, name), (0.0, False))[1]
-        if is_free and (is_near or is_mutual) and gain > found.get(name, ('', 0.0))[1]:
-            found[name] = other, gain
+        if is_free and (is_near or is_mutual) and gain > found.get(name, ('', 0.0, False))[1]:
+            found[name] = other, gain, (other, name) in fits
     return found
 
 
 def _of_pictures(
-    name: str, reference: Reference, grids: Points, distance: float, shown: tuple[str, float] | None
+    name: str, reference: Reference, grids: Points, distance: float, shown: tuple[str, float, bool] | None
 ) -> ContentFault | None:
     """Faults that the layout of a camera's pictures shows; `shown` as `_exchanged` has found it."""
     camera = reference.cameras[name]
     if distance < _SUSPICIOUS:
         return None
     strict = _WEAK if reference.is_weak else 1.0
-    best, fault = 0.0, None
+    best, fault, is_mutual = 0.0, None, False
     if shown is not None:
-        other, best = shown
+        other, best, is_mutual = shown
         fix = f'Exchange topics.{name} and topics.{other}, or give topics.{name} the topic of its own camera.'
         title = f'{name} shows what {other} showed in training'
         fault = ContentFault(name, 'exchanged', title, _fits(best, len(grids)), fix, other)
-    found = _best(camera.likeness, grids, distance, strict)
+    found = None if is_mutual else _best(camera.likeness, grids, distance, strict)
     if found is not None and found[1] > best:
         hypothesis, gain = found
         title = f'{name} {hypothesis.what}'
@@ -306,8 +316,8 @@ def _refined(likeness: Likeness, grids: Points, start: Hypothesis, undone: float
 
 
 def _unlike(likeness: Likeness) -> float:
-    """What ordinary new data do not pass: half as far again as the training's own."""
-    return 1.5 * likeness.furthest + 0.3
+    """What ordinary new data do not pass: half as far again as the training's own, and a margin."""
+    return 1.5 * likeness.furthest + 0.6
 
 
 def _fits(gain: float, count: int) -> str:

@@ -91,6 +91,11 @@ class _Track:
         """Whether it was seen often enough to be told."""
         return self.seen >= _DOUBTFUL.get(self.fault.fault, _CONFIRMED)
 
+    @property
+    def patience(self) -> int:
+        """After how many judgements without it the fault is over, or never was."""
+        return _GONE if self.is_confirmed else 2 if self.fault.fault in _DOUBTFUL else 1
+
 
 @dataclass
 class Told:
@@ -152,7 +157,7 @@ class Watcher:
         for key, track in list(self._tracks.items()):
             if key not in seen:
                 track.missed += 1
-                if track.missed >= (_GONE if track.is_confirmed else 1):
+                if track.missed >= track.patience:
                     del self._tracks[key]
         confirmed = [track for track in self._tracks.values() if track.is_confirmed]
         self.faults = tuple(replace(track.fault, since_ns=track.since_ns) for track in confirmed)

@@ -80,9 +80,7 @@ class Model:
     def warnings(self) -> list[str]:
         """What the user should be warned about, one text for each warning; empty for a packed checkpoint."""
         if self.is_random:
-            return [
-                'NO CHECKPOINT: every feature comes from RANDOM weights; give the trained encoder with the parameter "checkpoint"'
-            ]
+            return ['NO CHECKPOINT: every feature comes from RANDOM weights; set the parameter checkpoint']
         if not self.is_described:
             return [
                 'the checkpoint contains no observation spec: image size, camera order, scaling and joints come from the '

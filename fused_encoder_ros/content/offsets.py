@@ -132,7 +132,7 @@ class OffsetMeter:
         seconds = self._seconds[camera]
         if seconds < LEAST_S or not joints.curves:
             seen = f'only {seconds:.0f} s of pictures while a joint moves' if joints.curves else 'no joint moves'
-            return _unknown(f'{seen}; {LEAST_S:.0f} s are needed', seconds)
+            return _unknown(f'{seen}; {LEAST_S:.0f} s of motion are needed', seconds)
         short, long = (
             _fit([move for move in self._moves[camera] if move.is_long is is_long], joints) for is_long in (False, True)
         )

@@ -189,8 +189,8 @@ class RayWorkers(Pool['_Handle']):
             yield
         except Exception as error:
             raise FusedEncoderError(
-                f'the {self._name} is lost: {_line(error)}; run the same command again when it is back: bags that are done are '
-                'not repeated'
+                f'the {self._name} is lost: {_line(error)}; run the same command again when it is back: bags that are done '
+                'are not repeated'
             ) from error
 
 
@@ -317,8 +317,9 @@ def _connected(address: str) -> Iterator[Any]:
             _init(ray, address, usual)
         except Exception as error:  # RuntimeError, ConnectionError, and what gRPC raises
             raise ConfigError(
-                f'no Ray cluster can be used at {address}: {_line(error)}. Check that Ray listens there, in the same version as '
-                'here, and that the port is right: HOST:6379 for programs on a node of the cluster, ray://HOST:10001 for others'
+                f'no Ray cluster can be used at {address}: {_line(error)}. Check that Ray listens there, in the same version '
+                'as here, and that the port is right: HOST:6379 for programs on a node of the cluster, ray://HOST:10001 for '
+                'others'
             ) from error
         finally:
             signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place

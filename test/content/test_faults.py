@@ -55,7 +55,7 @@ def test_exchanged_cameras(reference: Reference, new_episodes: list[list[Observa
             ('right_wrist', 'exchanged', 'left_wrist'),
         }
         told = next(str(one) for one in found if one.source == 'left_wrist')
-        assert told.startswith('left_wrist shows what right_wrist showed in training (this fits ')
+        assert told.startswith('left_wrist shows what right_wrist showed in training (with this fault undone, ')
         assert 'over 15 sets). Exchange topics.left_wrist and topics.right_wrist' in told
 
 

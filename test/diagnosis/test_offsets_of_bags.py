@@ -82,7 +82,7 @@ def test_what_cannot_be_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(['doctor', str(bag)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count('cannot be told: 3 s of pictures in which a joint moves; 15 s of motion are needed') == 3
+    assert printed.count('unknown: only 3 s of pictures while a joint moves; 15 s of motion are needed') == 3
 
 
 @pytest.mark.parametrize('option', ['left_wrist', 'left_wrist=x', 'front=45', 'global=5000'])

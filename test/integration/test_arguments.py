@@ -56,7 +56,7 @@ def test_a_python_without_torch_is_told_where_to_run(tmp_path: Path, monkeypatch
 
 def test_what_the_rig_does_not_know_is_refused() -> None:
     for arguments, says in (
-        (['-p', 'duration:=3'], 'rig cannot start: duration: there is no such parameter; known are cameras'),
+        (['-p', 'duration:=3'], 'rig cannot start: duration: there is no such parameter; use one of cameras'),
         (['-p', 'seed:=x'], "rig cannot start: seed: 'x' is not a whole number"),
         (['--duration', '3'], "rig cannot start: unknown arguments after --ros-args: ['--duration', '3']"),
     ):

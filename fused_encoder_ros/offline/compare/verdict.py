@@ -116,8 +116,8 @@ def _reasons(comparison: Comparison) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTE,
             'sets of the same frames and joints differ, though both files were made in the same way',
-            f'{_sets(same.sets)} differ by up to {number(same.largest)}. Another processor, GPU or version of a library may be '
-            'the cause: these change the last bits, and the files do not contain them.',
+            f'{_sets(same.sets)} differ by up to {number(same.largest)}. Another processor, GPU or version of a library may '
+            'be the cause: these change the last bits, and the files do not contain them.',
         )
 
 

@@ -140,7 +140,7 @@ def test_a_profile_that_does_not_fit_is_not_packed(packed: Path, tmp_path: Path,
     cut = tmp_path / 'cut.npz'
     cut.write_bytes(profile.read_bytes()[:1000])
     for weights, spec, given, says in (
-        (other, folder / 'spec.yaml', profile, 'its features were made by other weights'),
+        (other, folder / 'spec.yaml', profile, 'its features were made with other weights'),
         (folder / 'run.pth', small, profile, 'was made with image_size 84, but the observation spec has 64'),
         (folder / 'run.pth', folder / 'spec.yaml', cut, 'not a profile, or it is truncated'),
         (folder / 'run.pth', folder / 'spec.yaml', tmp_path / 'absent.npz', 'cannot be read: No such file'),

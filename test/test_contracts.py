@@ -28,7 +28,7 @@ def test_spec_survives_yaml() -> None:
     ('fields', 'says'),
     [
         ({'cameras': ()}, 'cameras: there are 0; name 1 to 8'),
-        ({'cameras': tuple('abcdefghi')}, 'cameras: 9 are named'),
+        ({'cameras': tuple('abcdefghi')}, 'cameras: there are 9'),
         ({'cameras': ('left_wrist', 'left_wrist', 'global')}, "cameras: 'left_wrist' is named 2 times; name each camera once"),
         ({'cameras': ('left-wrist',)}, "cameras: 'left-wrist' cannot be part of a topic; use letters, digits"),
         ({'cameras': ('a__b',)}, "cameras: 'a__b' cannot be part of a topic"),
@@ -117,8 +117,8 @@ def test_parameter_files(tmp_path: Path) -> None:
     for text, says in (
         ('[', 'is not YAML'),
         ('- 1', 'not a ROS parameter file'),
-        ('fused_encodr: {}', 'has no section for fused_encoder: it is for fused_encodr; rename fused_encodr to fused_encoder'),
-        ('other: {}', 'it is for other; rename the section to fused_encoder, or to /\\*\\* for any node'),
+        ('fused_encodr: {}', 'has no section for fused_encoder \\(it has fused_encodr\\); rename fused_encodr to fused_encoder'),
+        ('other: {}', '\\(it has other\\); rename the section to fused_encoder, or to /\\*\\* for any node'),
     ):
         with pytest.raises(ConfigError, match=says):
             read(text)

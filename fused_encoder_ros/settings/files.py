@@ -39,7 +39,7 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
             matched = True
             _flatten(body['ros__parameters'], '', found)
     if not matched:
-        raise ConfigError(f'parameter file {path} has no section for {node_name}: {_other_sections(content, node_name)}')
+        raise ConfigError(f'parameter file {path} has no section for {node_name} {_other_sections(content, node_name)}')
     return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
 
 
@@ -95,8 +95,8 @@ def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
     names = list(map(str, content))
     close = difflib.get_close_matches(node_name, names, 1)
     fix = f'rename {close[0]}' if close else 'rename the section'
-    has = f'its sections are {", ".join(names)}' if names else 'it is empty'
-    return f'{has}; {fix} to {node_name}, or to /** for any node'
+    has = f'it has {", ".join(names)}' if names else 'it is empty'
+    return f'({has}); {fix} to {node_name}, or to /** for any node'
 
 
 def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:

@@ -323,8 +323,8 @@ def test_a_checkpoint_against_the_parameters(tmp_path: Path) -> None:
     assert not good.findings and good.settings is not None and good.settings.spec == spec and 'eager' in good.encoder
     wrong = examine_parameters({'checkpoint': str(packed), 'joint_names': ['wrist', 'elbow']}, has_torch=True)
     (finding,) = wrong.findings
-    assert finding.severity is Severity.FAIL and "says ['wrist', 'elbow']" in finding.evidence
-    assert 'Leave joint_names out' in finding.fix and wrong.settings is not None
+    assert finding.severity is Severity.FAIL and "is ['wrist', 'elbow']" in finding.evidence
+    assert 'Remove joint_names' in finding.fix and wrong.settings is not None
     (finding,) = examine_parameters({'checkpoint': str(bare), 'engine': 'eager'}, has_torch=True).findings
     assert finding.severity is Severity.FAIL and 'trained with 2 joints, but joint_names lists 16' in finding.evidence
     (finding,) = examine_parameters(

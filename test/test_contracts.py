@@ -117,7 +117,10 @@ def test_parameter_files(tmp_path: Path) -> None:
     for text, says in (
         ('[', 'is not YAML'),
         ('- 1', 'not a ROS parameter file'),
-        ('fused_encodr: {}', 'has no section for fused_encoder \\(it has fused_encodr\\); rename fused_encodr to fused_encoder'),
+        (
+            'fused_encodr: {}',
+            'has no section for fused_encoder \\(it has fused_encodr\\); rename fused_encodr to fused_encoder',
+        ),
         ('other: {}', '\\(it has other\\); rename the section to fused_encoder, or to /\\*\\* for any node'),
     ):
         with pytest.raises(ConfigError, match=says):

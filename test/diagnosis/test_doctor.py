@@ -271,7 +271,7 @@ def test_the_written_file_makes_the_bag_encode(tmp_path: Path, capsys: pytest.Ca
     values = read_parameter_file(out)
     assert values['topics.global'] == '/top/image_raw' and values['topics.joint_states'] == ['/robot/joint_states']
     assert values['tolerance_ms'] > 10 and values['silence_s'] == 7 and values['joint_names'][0] == 'left_joint_1_link'
-    assert 'Still open' not in out.read_text() and 'right_wrist would be the best anchor' in out.read_text()
+    assert 'Not corrected' not in out.read_text() and 'right_wrist would be the best anchor' in out.read_text()
     before = out.read_text()
     capsys.readouterr()
     assert main([*arguments, '--set', 'silence_s=8']) == 2 and out.read_text() == before

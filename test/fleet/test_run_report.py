@@ -177,7 +177,7 @@ def test_only_run_reports_are_replaced(
     precious.write_text('precious')
     assert main(['run-report', str(results), '--out', str(precious)]) == 2
     assert main(['encode', str(recordings / 'a'), '--out', str(tmp_path / 'out'), '--html', str(precious)]) == 2
-    assert capsys.readouterr().err.count(f'{precious} exists and is no run report') == 2
+    assert capsys.readouterr().err.count(f'{precious} exists and is not a run report') == 2
     assert precious.read_text() == 'precious' and not (tmp_path / 'out').exists()
     for _ in range(2):
         assert main(['run-report', str(results), '--out', str(tmp_path / 'other.html')]) == 0

@@ -67,8 +67,16 @@ def test_what_the_rig_does_not_know_is_refused() -> None:
 @pytest.mark.parametrize(
     ('module', 'sections', 'says'),
     [
-        ('main', {'fused_encodr': 'seed'}, 'its sections are fused_encodr, and this node is /fused_encoder; rename the section to'),
-        ('main', {'/left/fused_encoder': 'seed', 'rig': 'seed'}, 'its sections are /left/fused_encoder, rig, and this node is'),
+        (
+            'main',
+            {'fused_encodr': 'seed'},
+            'its sections are fused_encodr, and this node is /fused_encoder; rename the section to',
+        ),
+        (
+            'main',
+            {'/left/fused_encoder': 'seed', 'rig': 'seed'},
+            'its sections are /left/fused_encoder, rig, and this node is',
+        ),
         ('rig', {'fused_encoder': 'seed'}, 'its sections are fused_encoder, and this node is /rig'),
     ],
 )

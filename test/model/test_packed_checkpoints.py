@@ -121,7 +121,7 @@ def test_what_was_altered_is_refused(packed: Path, tmp_path: Path) -> None:
 
 
 def test_newer_and_unreadable_forms_are_named(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r'is of format 9, written by version 0.1.0; .*update this package'):
+    with pytest.raises(CheckpointError, match=r'has format 9, written by version 0.1.0, .*update this package'):
         read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about.update(format=9)))
     with pytest.raises(CheckpointError, match=r'unusable observation spec: .*image_size'):
         read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0)))

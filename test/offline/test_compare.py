@@ -423,7 +423,7 @@ def test_only_pages_of_its_own_are_replaced(
     capsys.readouterr()
     precious = tmp_path / 'precious.parquet'
     shutil.copy(desk, precious)
-    assert f'{precious} exists and is no comparison of features' in refusal(desk, precious, capsys, '--html', str(precious))
+    assert f'{precious} exists and is not a comparison of features' in refusal(desk, precious, capsys, '--html', str(precious))
     assert precious.read_bytes() == desk.read_bytes()
 
 

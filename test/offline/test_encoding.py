@@ -206,7 +206,7 @@ def test_a_bad_bag_loses_nothing_of_the_good_one(bag: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['--topic', 'left_wrist=/nowhere'], 'no topic /nowhere for left_wrist; it has /global/image'),
+        (['--topic', 'left_wrist=/nowhere'], 'no topic /nowhere for left_wrist; the bag has /global/image'),
         (['--topic', 'wrist=/x'], 'topics.wrist: there is no camera wrist (the cameras are left_wrist, right_wrist, global'),
         (['--set', 'tolerance_ms=-5'], 'tolerance_ms: -5 is too small'),
         (['--set', 'tolerance=5'], 'tolerance: there is no such parameter'),

@@ -38,7 +38,7 @@ def test_doctor_measures_corrects_and_is_quiet(late: Path, tmp_path: Path, capsy
     (told,) = found['parameters'].values()
     assert list(found['parameters']) == ['stamp_offset_ms.left_wrist'] and told == pytest.approx(-45.0, abs=5.0)
     assert read_parameter_file(file)['stamp_offset_ms.left_wrist'] == told
-    assert 'Still open' not in file.read_text()
+    assert 'Not corrected' not in file.read_text()
 
     code, said = doctor(capsys, late, '--config', str(file))
     offset = said['facts']['offsets']['left_wrist']

@@ -70,7 +70,7 @@ def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
         BagError, match=r'no topic /cam for left_wrist; the bag has /global/image .*/left_wrist/image .*topics.left_wrist'
     ):
         Bag(rig_bag, {**TOPICS, 'left_wrist': ('cam',)})
-    with pytest.raises(BagError, match=r'it has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
+    with pytest.raises(BagError, match=r'the bag has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
         Bag(rig_bag, {**TOPICS, 'joint_states': ('/arm',)})
 
 

@@ -110,7 +110,7 @@ def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.Ca
         'the engine openvino failed: RuntimeError',
         'NaN or infinity',
         'could not be published: OSError',
-        'images are of shape (1, 84, 84, 3); the encoder takes',
+        'images are of shape (1, 84, 84, 3); the encoder needs',
     )
     for (_, detail), says in zip(faults, said):
         assert says in detail

@@ -173,7 +173,7 @@ def test_other_shapes_and_types_are_refused(engine: str, built: Callable[[str], 
     """NumPy would broadcast one channel to nine, and cut floats off."""
     fast = built(engine)
     images, joints = inputs(SPEC, 2)
-    with pytest.raises(ValueError, match=r"images are of shape \(\d, 84, 84, 1\); the encoder takes \('B', 84, 84, 9\)"):
+    with pytest.raises(ValueError, match=r"images are of shape \(\d, 84, 84, 1\); the encoder needs \('B', 84, 84, 9\)"):
         fast.encode(images[..., :1], joints)
     with pytest.raises(ValueError, match=r'joints are of shape \(\d, 15\)'):
         fast.encode(images, joints[:, 1:])

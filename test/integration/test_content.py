@@ -126,7 +126,7 @@ def test_without_a_profile_one_remark_says_what_is_missed(
     assert main(['pack', str(weights), '--spec', str(spec), '--out', str(checkpoint)]) == 0
     capsys.readouterr()
     assert main(['doctor', str(today), '--checkpoint', str(checkpoint), '--set', 'engine=eager', '--json']) == 0
-    notes = [f for f in json.loads(capsys.readouterr().out)['findings'] if 'what the data show' in f['title']]
+    notes = [f for f in json.loads(capsys.readouterr().out)['findings'] if 'not compared with the training data' in f['title']]
     assert len(notes) == 1 and notes[0]['severity'] == 'note' and 'fused-encoder profile' in notes[0]['commands'][0]
 
 

@@ -170,7 +170,7 @@ def test_a_second_run_adds_what_is_new(bags: Path, tmp_path: Path, capsys: pytes
     ]
     shutil.rmtree(out / 'bags/a')
     _, errors = said_of(capsys, bags / 'late', '--out', out, code=2)
-    assert f'{out}/bags/a is gone' in errors and read(out / 'dataset').num_episodes == 3
+    assert f'{out}/bags/a is missing' in errors and read(out / 'dataset').num_episodes == 3
 
 
 @pytest.mark.parametrize('at', ['out', 'out/dataset'])

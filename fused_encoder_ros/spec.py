@@ -131,7 +131,7 @@ class ObservationSpec:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ConfigError(f'observation spec: unknown field {unknown[0]!r}; known are {sorted(known)}')
+            raise ConfigError(f'observation spec: unknown field {unknown[0]!r}; use {sorted(known)}')
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         return cls(**fields)
 
@@ -143,7 +143,7 @@ def check_cameras(cameras: Sequence[str]) -> None:
         ConfigError: naming the one that is not.
     """
     if not 1 <= len(cameras) <= MOST_CAMERAS:
-        raise ConfigError(f'cameras: {len(cameras)} are named; name 1 to {MOST_CAMERAS}, in the channel order of the training')
+        raise ConfigError(f'cameras: there are {len(cameras)}; name 1 to {MOST_CAMERAS}, in the channel order of the training')
     for name in cameras:
         if not isinstance(name, str) or not _CAMERA_NAME.fullmatch(name):
             raise ConfigError(
@@ -151,6 +151,6 @@ def check_cameras(cameras: Sequence[str]) -> None:
                 'and begin with a letter'
             )
         if name in _NO_CAMERAS:
-            raise ConfigError(f'cameras: {name!r} is the name of something else; call the camera otherwise')
+            raise ConfigError(f'cameras: {name!r} is a reserved name; give the camera another name')
         if cameras.count(name) > 1:
             raise ConfigError(f'cameras: {name!r} is named {cameras.count(name)} times; name each camera once')

@@ -31,7 +31,7 @@ PROFILES_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILE
 
 # Argument: the parameter that it overrides, the parameter's type (None: as YAML reads it), and what it is.
 OVERRIDES = {
-    'checkpoint': ('checkpoint', str, 'path of an encoder state dict'),
+    'checkpoint': ('checkpoint', str, "path of the encoder's state dict or of a packed checkpoint"),
     'device': ('device', str, 'auto, cpu, cuda or cuda:N'),
     'cameras': ('cameras', None, 'names of the cameras: [front, wrist]; each name is then an argument too, with its topic'),
     'left_wrist': ('topics.left_wrist', str, 'topic of the left wrist camera'),
@@ -42,7 +42,7 @@ OVERRIDES = {
         None,
         'topic of the joint states, or topics: [/left/joint_states, /right/joint_states]',
     ),
-    'autostart': ('autostart', bool, 'true, or false to leave configure and activate to a lifecycle manager'),
+    'autostart': ('autostart', bool, 'true, or false to let a lifecycle manager configure and activate the node'),
     'use_sim_time': ('use_sim_time', bool, 'true takes the time from /clock, as in a simulation or a replay'),
 }
 

@@ -27,14 +27,14 @@ def test_spec_survives_yaml() -> None:
 @pytest.mark.parametrize(
     ('fields', 'says'),
     [
-        ({'cameras': ()}, 'cameras: 0 are named; name 1 to 8'),
-        ({'cameras': tuple('abcdefghi')}, 'cameras: 9 are named'),
+        ({'cameras': ()}, 'cameras: there are 0; name 1 to 8'),
+        ({'cameras': tuple('abcdefghi')}, 'cameras: there are 9'),
         ({'cameras': ('left_wrist', 'left_wrist', 'global')}, "cameras: 'left_wrist' is named 2 times; name each camera once"),
         ({'cameras': ('left-wrist',)}, "cameras: 'left-wrist' cannot be part of a topic; use letters, digits"),
         ({'cameras': ('a__b',)}, "cameras: 'a__b' cannot be part of a topic"),
         ({'cameras': ('2nd',)}, "cameras: '2nd' cannot be part of a topic"),
         ({'cameras': ('',)}, "cameras: '' cannot be part of a topic"),
-        ({'cameras': ('front', 'joint_states')}, "cameras: 'joint_states' is the name of something else"),
+        ({'cameras': ('front', 'joint_states')}, "cameras: 'joint_states' is a reserved name"),
         ({'cameras': ('front',), 'pixel_mean': (0.0,) * 9, 'pixel_std': (1.0,) * 9}, 'has 9 values .*; expected 3 each'),
         ({'image_size': 4}, 'image_size: 4'),
         ({'interpolation': 'lanczos'}, 'interpolation'),
@@ -65,17 +65,17 @@ def test_unusable_specs_are_named(fields: dict[str, object], says: str) -> None:
         ({'image_transport': 'theora'}, "image_transport: 'theora' is unknown; use one of"),
         ({'autostart': 'yes'}, 'autostart'),
         ({'topics.global': ''}, 'topics.global: the topic is empty'),
-        ({'topics.global': 'left_wrist/image'}, 'left_wrist/image is the topic of'),
+        ({'topics.global': 'left_wrist/image'}, 'left_wrist/image is also the topic of'),
         ({'topics.joint_states': []}, 'topics.joint_states: .* is not a list of names'),
         ({'topics.joint_states': ['/left', '']}, 'topics.joint_states: the topic is empty'),
-        ({'topics.joint_states': ['/left', 'left']}, '/left is the topic of joint_states too; name each topic once'),
-        ({'topics.joint_states': ['/arms', 'global/image']}, 'topics.joint_states: /global/image is the topic of global too'),
+        ({'topics.joint_states': ['/left', 'left']}, '/left is also the topic of joint_states; use each topic only once'),
+        ({'topics.joint_states': ['/arms', 'global/image']}, 'topics.joint_states: /global/image is also the topic of global'),
         ({'joint_names': [1, 2]}, 'joint_names'),
         ({'joint_names': 5}, 'joint_names: 5 is not a list of names'),
         ({'cameras': {'left_wrist': 1}}, 'cameras'),
         ({'seed': 10**400}, 'seed'),
-        ({'topics.global': '/left_wrist/image'}, '/left_wrist/image is the topic of'),
-        ({'zzz': 1}, 'zzz: there is no such parameter; known are'),
+        ({'topics.global': '/left_wrist/image'}, '/left_wrist/image is also the topic of'),
+        ({'zzz': 1}, 'zzz: there is no such parameter; use one of'),
         ({'checkpoint': 3}, 'checkpoint'),
         ({'horizon_s': 0.05}, 'horizon_s: 0.05 is shorter than'),
         ({'joint_mean': [0.0, 'x']}, 'joint_mean'),
@@ -116,9 +116,12 @@ def test_parameter_files(tmp_path: Path) -> None:
     assert read('/*:\n  ros__parameters:\n    tolerance_ms: 7\n') == {'tolerance_ms': 7}
     for text, says in (
         ('[', 'is not YAML'),
-        ('- 1', 'no ROS parameter file'),
-        ('fused_encodr: {}', 'has no section for fused_encoder: it is for fused_encodr; rename fused_encodr to fused_encoder'),
-        ('other: {}', 'it is for other; rename the section to fused_encoder, or to /\\*\\* for any node'),
+        ('- 1', 'not a ROS parameter file'),
+        (
+            'fused_encodr: {}',
+            'has no section for fused_encoder \\(it has fused_encodr\\); rename fused_encodr to fused_encoder',
+        ),
+        ('other: {}', '\\(it has other\\); rename the section to fused_encoder, or to /\\*\\* for any node'),
     ):
         with pytest.raises(ConfigError, match=says):
             read(text)

@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
         nargs='+',
         default=[100.0, 500.0, 1000.0],
         metavar='HZ',
-        help='joint messages a second, measured one after the other (default: 100 500 1000)',
+        help='joint messages per second, measured one after the other (default: 100 500 1000)',
     )
     node.add_argument('--engine', default='auto', help="the node's engine (default: auto)")
 

@@ -92,8 +92,8 @@ def _profile_for(encoder: Encoder, spec: ObservationSpec, path: Path) -> bytes:
     profile.check_fits(spec, f'--profile {path}')
     if profile.model_hash and profile.model_hash != content_hash(encoder):
         raise ConfigError(
-            f'--profile {path}: its features were made by other weights ({profile.model_hash[:12]}) than these '
-            f'({content_hash(encoder)[:12]}); make the profile again with --checkpoint of these'
+            f'--profile {path}: its features were made with other weights ({profile.model_hash[:12]}) than these '
+            f'({content_hash(encoder)[:12]}); make the profile again with this checkpoint (--checkpoint)'
         )
     return contents
 
@@ -201,18 +201,18 @@ def _print_text(facts: dict[str, Any]) -> int:
 
 def _print_profile(profile: dict[str, Any] | None) -> None:
     if profile is None:
-        print('  profile             none: whether data look like the training data is not checked')
+        print('  profile             none: data are not compared with the training data')
         return
     print(f'  profile             {profile["bags"]} bags, {profile["sets"]} sets, {profile["duration_s"] / 60:.1f} minutes')
     if profile['is_weak']:
-        print('                      of few bags: only what is grossly wrong is told')
+        print('                      from only a few bags: only large differences are reported')
     for camera, shows in profile['cameras'].items():
         print(f'    {camera:<17} brightness {shows["brightness"][0]:.0f} to {shows["brightness"][1]:.0f}')
         if offset := profile['offsets'].get(camera):
-            told = f'{offset["ms"]:+.0f} ms ± {offset["half_ms"]:.0f} ms to the joints, by {offset["bags"]} bags'
+            told = f'{offset["ms"]:+.0f} ms ± {offset["half_ms"]:.0f} ms relative to the joints, from {offset["bags"]} bags'
             print(f'                      time offset {told}')
         if shows['cannot_tell']:
-            print(f'                      cannot tell: {", ".join(shows["cannot_tell"])}')
+            print(f'                      cannot detect: {", ".join(shows["cannot_tell"])}')
     for joint, (lowest, highest) in profile['joints'].items():
         print(f'    {joint:<17} {lowest:.2f} to {highest:.2f}')
     if not profile['has_features']:

@@ -60,7 +60,7 @@ def _print_table(recording: Recording) -> None:
     for report in recording.drops.values():
         reasons[report['drop']] = reasons.get(report['drop'], 0) + 1
     print(f'\nanchor frames  {len(reports) + len(recording.drops)}')
-    print(f'sets           {len(reports)}   ({rate_hz:.1f} a second)')
+    print(f'sets           {len(reports)}   ({rate_hz:.1f} per second)')
     print(f'drops          {len(recording.drops)}   {", ".join(f"{k} {v}" for k, v in sorted(reasons.items()))}')
     print('\nlatency (ms)       p50     p95     p99')
     for stage in STAGES:

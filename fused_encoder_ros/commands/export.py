@@ -23,7 +23,7 @@ _FORMATS = {
 _UNUSED = {
     'rate': 'between the steps of --rate',
     'no_action': 'no action for its stamp',
-    'encoder_fault': 'its feature holds NaN or infinity',
+    'encoder_fault': 'its feature contains NaN or infinity',
     'alone': 'between two gaps, which would be an episode of one step',
 }
 
@@ -89,7 +89,7 @@ def add_commands(commands: Any) -> None:
         '--rate',
         type=float,
         metavar='HZ',
-        help='steps a second; the sets in between are left out (default: every set is a step)',
+        help='steps per second; the sets in between are left out (default: every set is a step)',
     )
     export.add_argument('--task', default='', metavar='TEXT', help='what the robot does, in words; stored in the metadata')
     add_parameters(export)
@@ -140,7 +140,7 @@ def _check_for_lerobot(options: argparse.Namespace) -> None:
 def format_summary(record: Record) -> str:
     """What became of one bag, as text."""
     summary = record.summary
-    rate = f'{summary["rate_hz"]:.1f} a second' if summary['rate_hz'] else 'no rate'
+    rate = f'{summary["rate_hz"]:.1f} per second' if summary['rate_hz'] else 'no rate'
     lines = [
         record.bag.uri,
         f'  anchors  {summary["anchors"]}',

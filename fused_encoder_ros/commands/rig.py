@@ -22,9 +22,9 @@ def add_commands(commands: Any) -> None:
     rig.add_argument('bag', type=Path, help='folder to create')
     rig.add_argument('--duration', type=float, default=5.0, metavar='S', help='length in seconds (default: 5)')
     rig.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='file format (default: mcap)')
-    rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='joint messages a second (default: 100)')
+    rig.add_argument('--joint-rate', type=float, default=100.0, metavar='HZ', help='joint messages per second (default: 100)')
     rig.add_argument(
-        '--camera-rate', type=float, default=30.0, metavar='HZ', help='frames of each camera a second (default: 30)'
+        '--camera-rate', type=float, default=30.0, metavar='HZ', help='frames per second of each camera (default: 30)'
     )
     add_cameras(rig)
     rig.add_argument('--size', default='640x480', metavar='WxH', help='image size (default: 640x480)')
@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         action='append',
         default=[],
         metavar='SOURCE=MS',
-        help='let the stamps of a camera, or of joint_states, lie so much after the capture; repeat',
+        help='make the stamps of a camera, or of joint_states, this much later than the capture; repeat the option for each',
     )
     rig.add_argument('--force', action='store_true', help='replace an existing bag')
     rig.set_defaults(run=_rig)
@@ -77,4 +77,4 @@ def _stamp_error(assignment: str) -> tuple[str, float]:
     try:
         return source, float(text)
     except ValueError:
-        raise ConfigError(f'--stamp-error: {assignment!r} is not SOURCE=MS, as left_wrist=45') from None
+        raise ConfigError(f'--stamp-error: {assignment!r} is not SOURCE=MS; write for example left_wrist=45') from None

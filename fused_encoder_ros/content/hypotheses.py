@@ -53,8 +53,8 @@ def of_pictures() -> list[Hypothesis]:
         _swap_red_and_blue,
         _swap_red_and_blue,
         'has red and blue exchanged',
-        'Its driver names the order of the colours wrongly: correct the encoding (rgb8 or bgr8) in the driver, or, for 8UC3 '
-        'and 8UC4 images, the parameter untyped_color_order.',
+        'The driver announces the wrong order of the colours. Correct the encoding (rgb8 or bgr8) in the driver or, for '
+        'images with the encoding 8UC3 or 8UC4, the parameter untyped_color_order.',
     )
     turned = [
         Hypothesis(
@@ -81,8 +81,8 @@ def of_joints(names: Sequence[str]) -> list[Hypothesis]:
         'degrees',
         _affine(everything, math.degrees(1)),
         _affine(everything, math.radians(1)),
-        'come in degrees, and the training had radians',
-        'Let the driver publish radians, as sensor_msgs/JointState asks for.',
+        'come in degrees, but in training they came in radians',
+        'Make the driver publish radians, as sensor_msgs/JointState requires.',
         tuple(names),
         math.log(math.degrees(1)),
     )
@@ -90,8 +90,8 @@ def of_joints(names: Sequence[str]) -> list[Hypothesis]:
         'radians',
         degrees.undone,
         degrees.made,
-        'come in radians, and the training had degrees',
-        'Publish the unit of the training, or train with radians.',
+        'come in radians, but in training they came in degrees',
+        'Publish them in the unit of the training data, or train again with radians.',
         tuple(names),
         math.log(math.radians(1)),
     )
@@ -106,7 +106,7 @@ def of_joints(names: Sequence[str]) -> list[Hypothesis]:
             partial(np.take, indices=order, axis=-1),
             partial(np.take, indices=order, axis=-1),
             'are exchanged between left and right',
-            "Exchange the joints' names in the two drivers, or the arms' topics where each has its own.",
+            "Exchange the joints' names in the two drivers or, if each arm has its own topic, the topics.",
             tuple(names),
         )
         hypotheses.append(both)
@@ -126,18 +126,18 @@ def of_joints(names: Sequence[str]) -> list[Hypothesis]:
         )
     for number, name in enumerate(names):
         sign = _affine(number, -1.0)
-        sign_fix = 'Turn its sign in the driver, or calibrate it as in training.'
+        sign_fix = 'Reverse its sign in the driver, or calibrate it as in training.'
         hypotheses.append(Hypothesis('sign_turned', sign, sign, 'has the opposite sign', sign_fix, (name,)))
         for quarters in (-4, -2, -1, 1, 2, 4):
             shift, told = quarters * math.pi / 2, f'{90 * abs(quarters)}° too {"high" if quarters > 0 else "low"}'
             made, undone = _affine(number, 1.0, shift), _affine(number, 1.0, -shift)
-            fix = 'Calibrate its zero as in training.'
-            hypotheses.append(Hypothesis('offset', made, undone, f'is {told} throughout', fix, (name,)))
+            fix = 'Calibrate its zero position as in training.'
+            hypotheses.append(Hypothesis('offset', made, undone, f'is {told} all the time', fix, (name,)))
         for factor, told in ((math.degrees(1), '57.3'), (100.0, '100'), (1000.0, '1000')):
             for made_by, said in ((factor, 'large'), (1 / factor, 'small')):
                 made, undone = _affine(number, made_by), _affine(number, 1 / made_by)
-                fix = 'Publish the unit of the training.'
-                what = f'is {told} times as {said} as in training: another unit'
+                fix = 'Publish it in the unit of the training data.'
+                what = f'is {told} times as {said} as in training, so it comes in another unit'
                 stretch = math.log(made_by) / count
                 hypotheses.append(Hypothesis('scaled', made, undone, what, fix, (name,), stretch))
     # The distance is a mean over joints, and a fault of one joint changes one part of it.
@@ -177,7 +177,7 @@ _STEP, _STEPS = 0.08, 2
 """A camera's picture may have moved by so many steps, each a share of its width, to any side."""
 
 _TILTS = (10, 20)
-_MOVED_FIX = 'The camera was moved since the training: mount it as it was, or train again.'
+_MOVED_FIX = 'Mount the camera as it was in training, or train again.'
 
 
 def _moves() -> list[Hypothesis]:
@@ -193,8 +193,8 @@ def moved(right: float, down: float, degrees: float) -> Hypothesis:
         for share, names in ((right, ('left', 'right')), (down, ('up', 'down')))
         if share
     ]
-    lies = f'lies some {" and ".join(told)}' if told else ''
-    tilted = f'is tilted by some {abs(degrees):.0f}° to the {"left" if degrees > 0 else "right"}' if degrees else ''
+    lies = f'is about {" and ".join(told)}' if told else ''
+    tilted = f'is tilted by about {abs(degrees):.0f}° to the {"left" if degrees > 0 else "right"}' if degrees else ''
     return Hypothesis(
         'moved',
         partial(_shifted, right=right, down=down, degrees=degrees),

@@ -131,7 +131,7 @@ class OffsetMeter:
     def _offset(self, camera: str, joints: _Joints) -> Offset:
         seconds = self._seconds[camera]
         if seconds < LEAST_S or not joints.curves:
-            seen = f'{seconds:.0f} s of pictures in which a joint moves' if joints.curves else 'no joint moves'
+            seen = f'only {seconds:.0f} s of pictures while a joint moves' if joints.curves else 'no joint moves'
             return _unknown(f'{seen}; {LEAST_S:.0f} s of motion are needed', seconds)
         short, long = (
             _fit([move for move in self._moves[camera] if move.is_long is is_long], joints) for is_long in (False, True)
@@ -199,7 +199,7 @@ def _fit(moves: Sequence[Move], joints: _Joints) -> _Fit | str:
     inside = (begins - reach >= joints.times[0]) & (ends + reach <= joints.times[-1])
     begins, ends = begins[inside], ends[inside]
     if inside.sum() < _LEAST_MOVES:
-        return f'{inside.sum()} pictures while the joints move; {_LEAST_MOVES} are needed'
+        return f'only {inside.sum()} pictures while the joints move; {_LEAST_MOVES} are needed'
     flow = _main_components(np.array([move.flow for move, use in zip(moves, inside) if use], np.float64))
     seconds = np.cumsum(ends - begins)
     parts = int(np.clip(seconds[-1] / _PART_S, _LEAST_PARTS, _MOST_PARTS))
@@ -287,11 +287,11 @@ def _judge(fit: _Fit, seconds: float) -> Offset:
     problem = ''
     if fit.predicted < _LEAST_EXPLAINED:
         share = f'{100 * max(fit.predicted, 0):.0f} %'
-        problem = f'its pictures do not follow the joints: these foretell {share} of the motion in them'
+        problem = f'its pictures do not follow the joints, which explain only {share} of the motion in the pictures'
     elif abs(fit.best_ms) >= MOST_MS - _STEP_MS:
-        problem = f'no offset within {MOST_MS} ms fits'
+        problem = f'no offset of up to {MOST_MS} ms fits'
     elif half_ms > _WIDEST_MS:
-        problem = f'it could be told to ±{half_ms:.0f} ms only; more motion, or more varied motion, tells more'
+        problem = f'it could be measured only to ±{half_ms:.0f} ms; record more motion, or more varied motion'
     if problem:
         return _unknown(problem, seconds, explained)
     return Offset(fit.best_ms, fit.best_ms - half_ms, fit.best_ms + half_ms, '', seconds, explained)

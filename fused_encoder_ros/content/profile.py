@@ -81,7 +81,7 @@ class Profile:
         for name, wanted in fed_by(spec).items():
             if self.fed[name] != wanted:
                 raise ConfigError(
-                    f'{where}: the profile was made with {name} {self.fed[name]}, but the observation spec says {wanted}; '
+                    f'{where}: the profile was made with {name} {self.fed[name]}, but the observation spec has {wanted}; '
                     'make the profile again with the same spec'
                 )
 
@@ -130,7 +130,7 @@ class Profile:
             if about['format'] != FORMAT:
                 raise ConfigError(
                     f'{where}: the profile is of format {about["format"]}, written by version {about["version"]}; this is '
-                    f'version {__version__}, which reads format {FORMAT}: make the profile again with this version'
+                    f'version {__version__}, which reads format {FORMAT}; make the profile again with this version'
                 )
             if about.pop('hash') != _hash(about, rows):
                 raise ConfigError(f'{where}: the profile was altered after it was written; make it again')
@@ -205,7 +205,7 @@ class ProfileMaker:
         """
         kept = self._smallest()
         if not kept:
-            raise ConfigError(f'{self._sets} sets are too few for a profile: at least a second of sets is needed')
+            raise ConfigError(f'{self._sets} sets are too few for a profile; give at least one second of sets')
         rows = np.zeros(len(kept), row_type(self._spec, 0 if features is None else features.shape[1]))
         rows['key'] = [key for key, _, _ in kept]
         rows['bag'] = int.from_bytes(self._bag, 'little')
@@ -246,7 +246,10 @@ def merge(profiles: Sequence[Profile]) -> Profile:
             if other.fed[name] != value:
                 raise ConfigError(f'profiles of different observations cannot be merged: {name} {value} and {other.fed[name]}')
         if other.model_hash != first.model_hash:
-            raise ConfigError('profiles cannot be merged: their features are of different weights; give the same --checkpoint')
+            raise ConfigError(
+                'profiles cannot be merged: their features come from encoders with different weights; give the same '
+                '--checkpoint'
+            )
     owners: dict[int, int] = {}
     for number, profile in enumerate(profiles):
         for bag in np.unique(profile.rows['bag']).tolist():

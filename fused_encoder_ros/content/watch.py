@@ -206,12 +206,14 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
     def told(of: int) -> str:
         figure = ('brightness', 'contrast', 'sharpness', 'change between pictures')[of]
         digits = 2 if of == _SHARPNESS else 1
-        return f'{figure} {now[of]:.{digits}f}; {lowest[of]:.{digits}f} to {highest[of]:.{digits}f} in training'
+        return f'{figure} {now[of]:.{digits}f}; in training, {lowest[of]:.{digits}f} to {highest[of]:.{digits}f}'
 
     brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.6 * (255 - highest[_BRIGHTNESS]))
     if now[_CONTRAST] < 0.3 * strict * lowest[_CONTRAST]:
-        fix = 'Take the cap or whatever covers the lens away, and see that there is light.'
-        return ContentFault(name, 'covered', f'{name} shows next to nothing: it is covered or dark', told(_CONTRAST), fix)
+        fix = 'Uncover the lens, and check that there is enough light.'
+        return ContentFault(
+            name, 'covered', f'{name} shows almost nothing: it is covered, or it is dark', told(_CONTRAST), fix
+        )
     if now[_BRIGHTNESS] < 0.5 * strict * lowest[_BRIGHTNESS]:
         fix = 'Set exposure and light as in training.'
         return ContentFault(name, 'too_dark', f'{name} is much darker than in training', told(_BRIGHTNESS), fix)
@@ -219,10 +221,12 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
         fix = 'Set exposure and light as in training.'
         return ContentFault(name, 'too_bright', f'{name} is much brighter than in training', told(_BRIGHTNESS), fix)
     if measures[:, _MOTION].max() < 0.2 * camera.restless * speed:
-        fix = 'Start its driver again; look at its cable.'
-        return ContentFault(name, 'frozen', f'{name} stands still although the robot moves', told(_MOTION), fix)
+        fix = 'Restart its driver, and check its cable.'
+        return ContentFault(
+            name, 'frozen', f'the picture of {name} does not change although the robot moves', told(_MOTION), fix
+        )
     if now[_SHARPNESS] < 0.6 * strict * lowest[_SHARPNESS]:
-        fix = 'Clean the lens and set its focus.'
+        fix = 'Clean the lens, and adjust its focus.'
         return ContentFault(name, 'blurred', f'{name} is blurred', told(_SHARPNESS), fix)
     return None
 
@@ -275,10 +279,11 @@ def _of_pictures(
         fault = ContentFault(name, hypothesis.fault, title, _fits(gain, len(grids)), hypothesis.fix)
     if fault is None and distance > strict * _unlike(camera.likeness):
         evidence = (
-            f'{distance / camera.likeness.furthest:.1f} times as far off as training pictures go, {_where(camera, grids)}'
+            f'the pictures differ {distance / camera.likeness.furthest:.1f} times as much as any in training, '
+            f'{_where(camera, grids)}'
         )
-        fix = 'Look at the picture: something new in view, dirt on the lens, or another place?'
-        fault = ContentFault(name, 'unlike', f'{name} shows what it never showed in training', evidence, fix)
+        fix = 'Look at the picture for something new in view, dirt on the lens, or a different place.'
+        fault = ContentFault(name, 'unlike', f'{name} shows something that it never showed in training', evidence, fix)
     return fault
 
 
@@ -326,7 +331,7 @@ def _unlike(likeness: Likeness) -> float:
 
 
 def _fits(gain: float, count: int) -> str:
-    return f'this fits {np.exp(gain):.1f} times better, over {count} sets'
+    return f'with this fault undone, {count} sets fit the training data {np.exp(gain):.1f} times better'
 
 
 def _where(camera: CameraReference, grids: Points) -> str:
@@ -353,8 +358,8 @@ def _of_joints(
     if still.mean() < _ARM_RESTS:
         for number in np.flatnonzero(still & reference.always_move):
             evidence = f'at {positions[-1, number]:.3f} in {len(positions)} sets, while most others move'
-            fix = 'Look at its encoder and driver.'
-            yield ContentFault(JOINTS, 'stuck', f'{names[number]} is stuck', evidence, fix, names[number])
+            fix = 'Check its encoder and its driver.'
+            yield ContentFault(JOINTS, 'stuck', f'the joint {names[number]} does not move', evidence, fix, names[number])
     strict = _WEAK if reference.is_weak else 1.0
     explained: set[str] = set()
     sound = positions
@@ -373,9 +378,14 @@ def _of_joints(
         if names[number] in explained:
             continue
         evidence = _ranges(positions, profile, (names[number],))
-        fix = 'Calibrate it as in training, or record training data that go so far.'
+        fix = 'Calibrate it as in training, or record training data that cover these positions.'
         yield ContentFault(
-            JOINTS, 'beyond_training', f'{names[number]} is beyond the range of the training', evidence, fix, names[number]
+            JOINTS,
+            'beyond_training',
+            f'{names[number]} is outside the range that it had in training',
+            evidence,
+            fix,
+            names[number],
         )
 
 
@@ -385,4 +395,4 @@ def _ranges(positions: Points, profile: Profile, joints: tuple[str, ...]) -> str
     now = np.median(positions, axis=0)
     out = np.maximum(lowest - now, now - highest) / np.maximum(highest - lowest, 1e-3)
     number = max((names.index(joint) for joint in joints), key=lambda n: float(out[n]))
-    return f'{names[number]} is at {now[number]:.2f}; {lowest[number]:.2f} to {highest[number]:.2f} in training'
+    return f'{names[number]} is at {now[number]:.2f}; in training, {lowest[number]:.2f} to {highest[number]:.2f}'

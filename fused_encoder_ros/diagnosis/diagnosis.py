@@ -60,5 +60,5 @@ def conclude(
     if worst_of(around) < (messages.severity if messages else worst_of([])):
         sentences.insert(0, f'{capital(worst_first(around)[0].title)}.')
     if not sentences:
-        sentences = ['This Python and these parameters are sound.']
+        sentences = ['No fault was found in this Python and these parameters.']
     return Diagnosis(environment, parameters, facts, transport, Verdict(worst, ' '.join(sentences), findings))

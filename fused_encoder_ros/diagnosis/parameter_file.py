@@ -61,10 +61,13 @@ def _asked(finding: Finding) -> Mapping[str, Any]:
 
 def write_parameters(mended: Mended, origin: str) -> str:
     """The text of a ROS parameter file; `origin` says where the figures come from."""
-    lines = [f'# By `fused-encoder doctor` from {origin}.', f'# {mended.verdict.severity.name}: {mended.verdict.sentence}']
+    lines = [
+        f'# Written by `fused-encoder doctor` from {origin}.',
+        f'# {mended.verdict.severity.name}: {mended.verdict.sentence}',
+    ]
     for finding in mended.verdict.findings:
         if finding.severity < Severity.NOTE:
-            lines += _comment(f'Still open: {_because(finding, mended.facts)}')
+            lines += _comment(f'Not corrected: {_because(finding, mended.facts)}')
     lines += ['/**:', '  ros__parameters:']
     for name, value, reason in _entries(mended):
         lines += ['', *(f'    {line}' for line in _comment(reason)), f'    {name}: {as_yaml(value)}']
@@ -107,7 +110,7 @@ def _achieved(facts: Facts) -> str:
     cell = facts.what_if.cell(facts.anchor, facts.tolerance_ms)
     if cell.p99_ms is None:
         return ''
-    return f'{per_cent(cell.share)} of the anchor frames become sets, 99 % of those within {span(cell.p99_ms)}.'
+    return f'{per_cent(cell.share)} of the anchor frames become sets, 99 % of them with a skew of at most {span(cell.p99_ms)}.'
 
 
 def _advice(mended: Mended, name: str) -> str:

@@ -59,9 +59,9 @@ def _stream(facts: Facts, source: str, stream: Stream) -> str:
 def _skew(facts: Facts) -> str:
     cell = facts.what_if.cell(facts.anchor, facts.tolerance_ms)
     if cell.p99_ms is None:
-        return f'no frame of {facts.anchor} has all within tolerance_ms {facts.tolerance_ms:g}'
-    share = f'{per_cent(cell.share)} of the frames of {facts.anchor} have all within tolerance_ms {facts.tolerance_ms:g}'
-    return f'{share}, 99 % of those within {span(cell.p99_ms)}'
+        return f'no frame of {facts.anchor} can become a set with tolerance_ms {facts.tolerance_ms:g}'
+    share = f'{per_cent(cell.share)} of the frames of {facts.anchor} can become sets with tolerance_ms {facts.tolerance_ms:g}'
+    return f'{share}, 99 % of them with a skew of at most {span(cell.p99_ms)}'
 
 
 def _block(finding: Finding) -> Iterator[str]:

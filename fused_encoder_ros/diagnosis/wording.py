@@ -22,9 +22,9 @@ def span(ms: float, signed: bool = False) -> str:
 def describe_offset(offset: Offset) -> str:
     """The offset of a camera's stamps, or why it cannot be told."""
     if offset.ms is None or offset.low_ms is None or offset.high_ms is None:
-        return f'cannot be told: {offset.problem}'
-    interval = f'{span(offset.low_ms, True)} to {span(offset.high_ms, True)}, 95 %'
-    return f'{span(offset.ms, True)} to the joints ({interval}), by {span(1e3 * offset.motion_s)} of motion'
+        return f'unknown: {offset.problem}'
+    interval = f'95 %: {span(offset.low_ms, True)} to {span(offset.high_ms, True)}'
+    return f'{span(offset.ms, True)} relative to the joints ({interval}), from {span(1e3 * offset.motion_s)} of motion'
 
 
 def per_cent(share: float) -> str:

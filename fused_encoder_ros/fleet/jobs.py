@@ -194,7 +194,7 @@ class ExportJob:
         for bag, folder in folders.items():
             if not folder.is_dir():
                 raise OutputError(
-                    f'{folder} is gone, and {out / DATASET} is made of it: give {bag.uri} too, or choose another --out'
+                    f'{folder} is missing, but {out / DATASET} is made from it; give {bag.uri} too, or choose another --out'
                 )
         misfits = lerobot.misfits(list(folders.values()))
         merged = [asdict(record) for record in bags if folders[record.bag] not in misfits]

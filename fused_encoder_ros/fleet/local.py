@@ -79,7 +79,7 @@ class _Process(Member):
         self._process.join()
         code = self._process.exitcode or 0
         if code == -signal.SIGKILL:
-            return 'was killed (SIGKILL), most often for want of memory: see dmesg, or use fewer --workers'
+            return 'was killed (SIGKILL), usually because memory ran out; check dmesg, or use fewer --workers'
         return f'was ended by {signal.Signals(-code).name}' if code < 0 else f'ended with code {code}'
 
 

@@ -128,8 +128,8 @@ class Manifest:
         earlier, records = told
         if different := difference(earlier, made_with):
             raise ConfigError(
-                f'{folder} holds results that were made with something else: {different}; choose another folder, or make all '
-                'of them anew with --force'
+                f'{folder} holds results that were made in another way: {different}; choose another folder, or make all '
+                'of them again with --force'
             )
         for record in records:
             self._take(record)
@@ -162,7 +162,7 @@ def read_manifest(folder: str) -> tuple[Mapping[str, Any], list[Record]]:
     except OSError:
         told = None
     if told is None:
-        raise OutputError(f'{folder} has no {MANIFEST}: it is no folder of results')
+        raise OutputError(f'{folder} has no {MANIFEST}; give the --out folder of a run')
     made_with, records = told
     return made_with, list({record.bag.name: record for record in records}.values())
 
@@ -177,7 +177,7 @@ def _told(folder: str, content: bytes) -> tuple[Mapping[str, Any], list[Record]]
     if header is None:
         return None
     if header.get('format') != _FORMAT:
-        raise ConfigError(f'{folder}/{MANIFEST} is none of this version of the package; choose another folder')
+        raise ConfigError(f'{folder}/{MANIFEST} was written by another version of the package; choose another folder')
     records = [
         Record(**{**line, 'bag': BagRef(**line['bag']), 'outputs': tuple(line['outputs'])})
         for line in lines

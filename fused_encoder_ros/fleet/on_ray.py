@@ -61,7 +61,9 @@ def cluster_address(on: str) -> str:
     """
     address = os.environ.get('RAY_ADDRESS', _HERE) if on == 'ray' else on
     if address != _HERE and not _host_and_port(address):
-        raise ConfigError(f'{address} is no address of a Ray cluster; use ray, ray://HOST:10001, or HOST:6379 on a node of it')
+        raise ConfigError(
+            f'{address} is not an address of a Ray cluster; use ray, ray://HOST:10001, or HOST:6379 on a node of the cluster'
+        )
     return address
 
 
@@ -100,7 +102,7 @@ class RayWorkers(Pool['_Handle']):
             self._needs = self._needs_of_a_worker()
             if not self._capacity():
                 raise ConfigError(
-                    f'no node of the {self._name} has {self._in_words()} for a worker; start one that has, or '
+                    f'no node of the {self._name} has {self._in_words()} for a worker; start a node that has, or '
                     'change the parameters threads and device'
                 )
             must_see = {f'the bag {self._bag}': self._bag} if self._bag else {}
@@ -143,7 +145,7 @@ class RayWorkers(Pool['_Handle']):
     def _room(self, tell: Tell) -> int:
         capacity = self._capacity()
         if not capacity and self._has_room:
-            tell(Lost(f'no node of the {self._name} has {self._in_words()} any more; waiting for one'))
+            tell(Lost(f'no node of the {self._name} has {self._in_words()} any more; waiting for such a node'))
         self._has_room = capacity > 0
         # One more than there is room for waits: from that a cluster that can grow knows that it should.
         return min(capacity + 1, self._count or capacity + 1)
@@ -187,7 +189,8 @@ class RayWorkers(Pool['_Handle']):
             yield
         except Exception as error:
             raise FusedEncoderError(
-                f'the {self._name} is lost: {_line(error)}; run the same again when it is back: what is done stays done'
+                f'the {self._name} is lost: {_line(error)}; run the same command again when it is back: bags that are done '
+                'are not repeated'
             ) from error
 
 
@@ -253,7 +256,7 @@ class _OnNode:
         for what, path in must_see.items():
             if not Path(path).exists():
                 raise OutputError(
-                    f'{what} is not there on {socket.gethostname()}: bags and --out must be in folders that every node sees '
+                    f'{what} does not exist on {socket.gethostname()}; bags and --out must be in folders that every node sees '
                     'under the same path, or have addresses such as s3://…'
                 )
         if not is_remote(job.out):
@@ -314,8 +317,9 @@ def _connected(address: str) -> Iterator[Any]:
             _init(ray, address, usual)
         except Exception as error:  # RuntimeError, ConnectionError, and what gRPC raises
             raise ConfigError(
-                f'no Ray cluster can be used at {address}: {_line(error)}. Is it Ray that listens there, of the version '
-                'that is here, and is the port right? HOST:6379 is for programs on a node of it, ray://HOST:10001 for others'
+                f'no Ray cluster can be used at {address}: {_line(error)}. Check that Ray listens there, in the same version '
+                'as here, and that the port is right: HOST:6379 for programs on a node of the cluster, ray://HOST:10001 for '
+                'others'
             ) from error
         finally:
             signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place

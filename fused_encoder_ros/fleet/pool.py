@@ -129,7 +129,7 @@ class Pool(ABC, Generic[M]):
             for member, message in self._heard():
                 if isinstance(message, Ready) and message.made_with != self._made_with:
                     other = difference(self._made_with, message.made_with)
-                    message = ConfigError(f'its results would not be those of the other workers: {other}')
+                    message = ConfigError(f'its results would differ from those of the other workers: {other}')
                 if isinstance(message, Ready):
                     member.is_ready = True
                     failed_starts.clear()
@@ -151,9 +151,9 @@ def _lose(task: Task, error: Exception, waiting: deque[Task], tell: Tell) -> Non
     """What becomes of a bag whose worker is lost."""
     reason = f'bag {task.bag.uri}: {error}'
     if task.tries == _TRIES:
-        tell(Failed(task.bag, f'{reason}; so it went {_TRIES} times'))
+        tell(Failed(task.bag, f'{reason}; this happened {_TRIES} times'))
     else:
-        tell(Lost(f'{reason}; it is tried again'))
+        tell(Lost(f'{reason}; the bag is tried again'))
         task.replace = True  # the lost worker may have ended between its results and the message
         waiting.append(task)
 

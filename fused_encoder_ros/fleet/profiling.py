@@ -111,7 +111,7 @@ class _Profiler:
             except ConfigError as error:
                 drops, details = tally.figures()['drops'], tally.figures()['details']
                 most = max(drops, key=lambda reason: drops[reason], default='')
-                why = f'; most anchor frames were dropped as {most}: {details[most]}' if most else ''
+                why = f'; most anchor frames were dropped because of {most}: {details[most]}' if most else ''
                 raise BagError(f'bag {bag.uri}: {error}{why}') from error
             with completed({'profile': folder / Path(output).name}, replace) as files:
                 files['profile'].write_bytes(profile.to_bytes())
@@ -131,7 +131,7 @@ def _read(out: str, name: str) -> bytes:
     if not is_remote(out):
         path = Path(out) / name
         if not path.is_file():
-            raise OutputError(f'{path} is gone, and {out}/{PROFILE} is made of it: run again, with that bag')
+            raise OutputError(f'{path} is missing, but {out}/{PROFILE} is made from it; run again with that bag')
         return path.read_bytes()
     system, at = file_system(out)
     with written(out), system.open_input_stream(f'{at.rstrip("/")}/{name}') as stream:

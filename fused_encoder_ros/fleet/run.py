@@ -84,7 +84,7 @@ def run_job(
                     manifest.add(outcome.failed[-1])
                 watch(event)
                 if isinstance(event, Failed) and strict:
-                    raise BagError(f'stopped, since {event.bag.uri} failed: {event.reason}')
+                    raise BagError(f'stopped because {event.bag.uri} failed: {event.reason}')
 
             there = existing(job.out, [name for bag in bags for name in job.outputs(bag)])
             missing: list[tuple[BagRef, bool]] = []

@@ -56,8 +56,8 @@ def find_bags(arguments: Sequence[str]) -> list[BagRef]:
         other = names.setdefault(bag.name, bag)
         if other is not bag:
             raise ConfigError(
-                f'{other.uri} and {bag.uri} would both write {bag.name}: give the folder that holds both, whose layout the '
-                'results then follow, or encode them into different --out folders'
+                f'{other.uri} and {bag.uri} would both write {bag.name}; give the folder that holds both, so that the results '
+                'follow its layout, or use different --out folders'
             )
     return list(found.values())
 
@@ -68,11 +68,11 @@ def _local_bags(argument: str) -> list[BagRef]:
         matches = [Path(match) for match in sorted(glob.glob(argument, recursive=True))]
         bags = [bag for match in matches if match.is_dir() or _is_bag_file(match.name) for bag in _bags_at(match)]
         if not bags:
-            raise ConfigError(f'no bag matches {argument}; quote the pattern, and give **/*.mcap to look into folders')
+            raise ConfigError(f'no bag matches {argument}; put the pattern in quotes, and use **/*.mcap to search in folders')
         return bags
     bags = _bags_at(path)
     if not bags:
-        raise ConfigError(f'folder {argument} holds no bag: none of {", ".join(BAG_SUFFIXES)}, and no rosbag2 folder')
+        raise ConfigError(f'folder {argument} contains no bag: no {", ".join(BAG_SUFFIXES)} file and no rosbag2 folder')
     return bags
 
 
@@ -118,7 +118,7 @@ def _remote_bags(address: str) -> list[BagRef]:
         elif _is_bag_file(info.base_name):
             bags[at] = [info]
     if not bags:
-        raise ConfigError(f'{address} holds no bag: none of {", ".join(BAG_SUFFIXES)}, and no rosbag2 folder')
+        raise ConfigError(f'{address} contains no bag: no {", ".join(BAG_SUFFIXES)} file and no rosbag2 folder')
     scheme, _, _ = address.partition('://')
     _, _, query = address.partition('?')
     below = base.parent if base in bags else base
@@ -142,7 +142,7 @@ def file_system(address: str) -> tuple[Any, str]:
         with _reached(address):  # it asks for the bucket's region
             system, path = FileSystem.from_uri(address)
     except (ValueError, pyarrow.ArrowException) as error:
-        raise ConfigError(f'{address} is no address of an object store: {in_one_line(error)}') from error
+        raise ConfigError(f'{address} is not an address of an object store: {in_one_line(error)}') from error
     return system, path
 
 

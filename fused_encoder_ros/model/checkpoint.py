@@ -88,7 +88,7 @@ def _in_order(streams: list[str], cameras: Sequence[str]) -> tuple[str, ...]:
 def _stacked_cameras(conv1: Tensor, source: str) -> int:
     channels = conv1.shape[1]
     if channels % 3:
-        raise CheckpointError(f'checkpoint: {source} takes images of {channels} channels, which is no multiple of 3')
+        raise CheckpointError(f'checkpoint: {source} takes images of {channels} channels, which is not a multiple of 3')
     return channels // 3
 
 
@@ -126,7 +126,7 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
     check_design(dimensions, design, source)
     for name, tensor in state.items():
         if not tensor.is_floating_point() and not name.endswith('num_batches_tracked'):
-            raise CheckpointError(f'checkpoint: {source} holds {name} as {tensor.dtype}; save it in floating point')
+            raise CheckpointError(f'checkpoint: {source} holds {name} as {tensor.dtype}; save it as floating-point numbers')
     with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten must not disturb the caller's
         encoder = build_encoder(dimensions)
     try:

@@ -80,11 +80,11 @@ class Model:
     def warnings(self) -> list[str]:
         """What the user should be warned about, one text for each warning; empty for a packed checkpoint."""
         if self.is_random:
-            return ['NO CHECKPOINT: every feature comes from RANDOM weights; give one with the parameter "checkpoint"']
+            return ['NO CHECKPOINT: every feature comes from RANDOM weights; set the parameter checkpoint']
         if not self.is_described:
             return [
-                'the checkpoint does not say how it must be fed: image size, camera order, scaling and joints are taken from '
-                'the parameters; `fused-encoder pack` writes one that does'
+                'the checkpoint contains no observation spec: image size, camera order, scaling and joints come from the '
+                'parameters, and nothing checks them; `fused-encoder pack` writes a checkpoint with a spec'
             ]
         return []
 
@@ -110,7 +110,7 @@ class Model:
             features = self.engine.encode(images, joints)
         except torch.cuda.OutOfMemoryError as error:
             raise EngineError(
-                f'{self.engine.device} is out of memory: free some, use a smaller batch, or set device to cpu '
+                f'{self.engine.device} is out of memory: free memory, use a smaller batch, or set device to cpu '
                 f'({in_one_line(error)})'
             ) from error
         except (RuntimeError, MemoryError) as error:  # what torch and OpenVINO raise
@@ -131,8 +131,8 @@ class Model:
             self.engine = self._build()
         except Exception as error:
             on_cuda = self.engine.device.type == 'cuda'
-            hint = '; a lost device comes back only when the program is started again' if on_cuda else ''
-            raise EngineError(f'the engine {self.engine.name} cannot be built anew: {in_one_line(error)}{hint}') from error
+            hint = '; if the GPU was lost, restart the program' if on_cuda else ''
+            raise EngineError(f'the engine {self.engine.name} cannot be rebuilt: {in_one_line(error)}{hint}') from error
 
 
 def release_memory() -> None:
@@ -169,7 +169,7 @@ def _load(options: ModelOptions, spec: ObservationSpec) -> Model:
     packed = read_packed(options.checkpoint) if options.checkpoint else None
     encoder = _encoder(options, packed, spec)
     if packed is not None and packed.spec != spec:
-        raise CheckpointError(f'checkpoint: {options.checkpoint} must be fed by its own observation spec, not by another')
+        raise CheckpointError(f'checkpoint: {options.checkpoint} contains another observation spec; use that one')
     check_fits(encoder, spec, options.checkpoint)
     start = time.perf_counter()
     torch.set_num_threads(options.threads)

@@ -143,7 +143,7 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
     if about is None:
         return None
     if about.pop('content_hash', None) != (content_hash := _content_hash(tensors, about)):
-        raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not fit; pack it again')
+        raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not match; pack it again')
     spec = spec_in(path, about)
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GOLDEN) and name != PROFILE}
     encoder = encoder_of(state, str(path), cameras=spec.cameras)

@@ -94,8 +94,8 @@ def about_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
         about: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         if about['format'] > FORMAT:
             raise CheckpointError(
-                f'checkpoint: {path} is of format {about["format"]}, written by version {about["version"]}; this is '
-                f'{__version__}: update this package, or pack the checkpoint with this version'
+                f'checkpoint: {path} has format {about["format"]}, written by version {about["version"]}, but this is version '
+                f'{__version__}; update this package, or pack the checkpoint with this version'
             )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f'checkpoint: {path} has unreadable metadata ({error}); pack it again') from error
@@ -138,7 +138,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         with path.open('rb') as file:
             (length,) = struct.unpack('<Q', file.read(8))
             if length > min(_LONGEST_HEADER, path.stat().st_size):
-                raise ValueError(f'its header is said to be {length} bytes long')
+                raise ValueError(f'its header claims to be {length} bytes long')
             return dict(json.loads(file.read(length))), 8 + length
     except (OSError, struct.error, ValueError, TypeError, RecursionError) as error:
         raise damaged(path, error) from error

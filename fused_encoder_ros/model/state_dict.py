@@ -46,7 +46,7 @@ def read_state_dict(path: str | os.PathLike[str], telltale: str) -> dict[str, Te
         )
     if len(own) > 1:
         names = ', '.join(sorted(where for where, _ in own))
-        raise CheckpointError(f'checkpoint: {path} holds {len(own)} encoders: {names}; save the right one alone')
+        raise CheckpointError(f'checkpoint: {path} holds {len(own)} encoders: {names}; save only the one that you need')
     return own[0][1]
 
 
@@ -94,8 +94,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
 def _why_not_unpickled(error: pickle.UnpicklingError) -> str:
     """In words of our own: torch's are a page of advice on how to load the file all the same."""
     if foreign := re.search(r'GLOBAL (\S+)', str(error)):
-        return f'it holds {foreign[1]} beside its tensors, which would run code when loaded'
-    return 'it is damaged, or it holds more than tensors and would run code when loaded'
+        return f'besides tensors it holds {foreign[1]}, which would run code when it is loaded'
+    return 'it is damaged, or it holds more than tensors, which would run code when it is loaded'
 
 
 def _find(content: Any, telltale: str, where: str = '', depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -51,10 +51,10 @@ class Commands:
             fitting = [c for c in connections if c.msgtype in ACTION_TYPES]
             if not fitting:
                 offered = sorted({f'{c.topic} ({c.msgtype})' for c in reader.connections if c.msgtype in ACTION_TYPES})
-                what = f'is {connections[0].msgtype}' if connections else 'is not there'
+                what = f'is {connections[0].msgtype}' if connections else 'does not exist'
                 raise BagError(
-                    f'bag {bag}: the action topic {topic} {what}; of {", ".join(ACTION_TYPES)} it has '
-                    f'{", ".join(offered) or "none"}'
+                    f'bag {bag}: the action topic {topic} {what}; choose a topic of type {" or ".join(ACTION_TYPES)}, of '
+                    f'which the bag has {", ".join(offered) or "none"}'
                 )
             try:
                 messages = [(c.msgtype, reader.deserialize(raw, c.msgtype), ns) for c, ns, raw in reader.messages(fitting)]
@@ -64,7 +64,7 @@ class Commands:
             if (row := self._row(bag, topic, kind, message, recorded_ns)) is not None:
                 rows.append(row)
         if len({len(values) for _, values in rows}) > 1:
-            raise BagError(f'bag {bag}: the commands on {topic} are not all of one length')
+            raise BagError(f'bag {bag}: the commands on {topic} do not all have the same length')
         rows.sort(key=lambda row: row[0])
         self._stamps_ns = [stamp_ns for stamp_ns, _ in rows]
         self._values = [values for _, values in rows]

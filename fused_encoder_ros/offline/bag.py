@@ -61,7 +61,7 @@ def open_bag(path: Path) -> AnyReader:
         if not all(isinstance(value, kind) for value, kind in kinds):
             reader.close()
             raise BagError(
-                f'bag {path}: its metadata.yaml is damaged at topic {connection.topic!r}; write it anew with '
+                f'bag {path}: its metadata.yaml is damaged at topic {connection.topic!r}; write it again with '
                 f'`ros2 bag reindex {path}`, or give its .mcap or .db3 file'
             )
     return reader
@@ -181,8 +181,8 @@ class Bag:
         accepted = (JOINT_STATE,) if source == JOINTS else (IMAGE, COMPRESSED_IMAGE)
         offered = sorted({f'{c.topic} ({c.msgtype})' for c in connections if c.msgtype in accepted})
         if not offered:
-            return f'no topic {wanted} for {source}, and none of {" or ".join(accepted)} at all'
-        return f'no topic {wanted} for {source}; it has {", ".join(offered)}. Set topics.{source} or use --topic'
+            return f'no topic {wanted} for {source}, and no topic of type {" or ".join(accepted)}'
+        return f'no topic {wanted} for {source}; the bag has {", ".join(offered)}. Set topics.{source} or use --topic'
 
 
 class BagWriter:

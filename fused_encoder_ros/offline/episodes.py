@@ -182,7 +182,7 @@ def whole_rate(bag: Path, outcomes: Iterator[Outcome]) -> tuple[int, Iterator[Ou
     whole = max(round(rate_hz), 1)
     if abs(rate_hz - whole) > _FAR_FROM_WHOLE * whole:
         raise BagError(
-            f'bag {bag}: its sets come {rate_hz:.2f} times a second, which is no whole number; choose one with --rate'
+            f'bag {bag}: it has {rate_hz:.2f} sets per second, which is not a whole number; choose a rate with --rate'
         )
     return whole, chain(looked_at, outcomes)
 

@@ -178,8 +178,8 @@ def _check_sizes(path: Path, step: Step, sizes: dict[str, tuple[int, ...]]) -> N
         if sizes.setdefault(camera, image.shape) != image.shape:
             (before, now) = (f'{shape[1]}×{shape[0]}' for shape in (sizes[camera], image.shape))
             raise BagError(
-                f'bag {path}: images of {camera} change from {before} to {now} at {step.observation.stamp_ns} ns, and an '
-                'episode has one size; use --resolution encoder'
+                f'bag {path}: images of {camera} change from {before} to {now} at {step.observation.stamp_ns} ns, but an '
+                'episode has only one size; use --resolution encoder'
             )
 
 

@@ -104,7 +104,9 @@ def _check_replaceable(final: Path, force: bool) -> None:
         raise OutputError(f'{final} exists already; use --force to replace it, or choose another place')
     is_ours = final.is_dir() and any((final / name).is_file() for name in _OF_A_RESULT)
     if final.is_symlink() or not (is_ours or final.is_file()):
-        raise OutputError(f'{final} exists and is no result of this program; it is not replaced even with --force')
+        raise OutputError(
+            f'{final} exists, but this program did not write it, so it is not replaced even with --force; choose another place'
+        )
 
 
 def _replace_all(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:

@@ -27,7 +27,7 @@ def write_rig_bag(path: Path, rig: Rig, duration_s: float, storage: str = 'mcap'
     topics = {**{camera: f'/{camera}/image' for camera in rig.cameras}, JOINTS: f'/{JOINTS}'}
     kinds = {topic: JOINT_STATE if source == JOINTS else IMAGE for source, topic in topics.items()}
     if path.name in ('', '..'):
-        raise OutputError(f'{path} is no name for a bag')
+        raise OutputError(f'{path} is not a name for a bag')
     count = 0
     with completed({'bag': path}, force) as files, BagWriter(files['bag'], storage, kinds) as writer:
         for event in rig.events(duration_s):

@@ -150,7 +150,7 @@ class ImageDecoder:
         if target.startswith('rgb'):
             return _RGB
         if encoding.startswith('bayer_'):
-            raise DecodeError(f'format {text!r} is a compressed raw mosaic; let the driver publish colour or the raw image')
+            raise DecodeError(f'format {text!r} is a compressed Bayer image; make the driver publish colour or the raw image')
         # OpenCV reads what lies first as blue: that is the first channel of ENCODING.
         layout = self._encodings.get(encoding)
         if encoding in _UNTYPED and layout is None:
@@ -188,12 +188,12 @@ def _unknown_encoding(name: str) -> str:
     if name in _UNTYPED:
         return (
             f'encoding {name} does not say whether the channels are RGB or BGR; set untyped_color_order to '
-            "'bgr' (what OpenCV gives) or 'rgb', or let the driver publish rgb8 or bgr8"
+            "'bgr' (what OpenCV gives) or 'rgb', or make the driver publish rgb8 or bgr8"
         )
     if name[:2] in ('16', '32', '64') or name.startswith('8S'):
         return f'encoding {name} is depth or raw numbers, not a colour image; remap the camera to its colour topic'
     known = ', '.join((*_ENCODINGS, *_SEMI_PLANAR))
-    return f'encoding {name!r} is unknown; let the driver publish one of: {known}'
+    return f'encoding {name!r} is unknown; make the driver publish one of: {known}'
 
 
 def _checked_bytes(message: Any, rows: int, row_bytes: int) -> memoryview:
@@ -204,12 +204,13 @@ def _checked_bytes(message: Any, rows: int, row_bytes: int) -> memoryview:
         raise DecodeError(f'image is empty: {width}x{height} pixels')
     if step < row_bytes:
         raise DecodeError(
-            f'step is {step} bytes, but a row of {width} {message.encoding} pixels takes {row_bytes}: the driver is wrong'
+            f'step is {step} bytes, but a row of {width} {message.encoding} pixels takes {row_bytes}: '
+            'this is a fault of the driver'
         )
     if len(data) != rows * step:
         raise DecodeError(
             f'data holds {len(data)} bytes, but {rows} rows of step {step} take {rows * step}: '
-            'the image is truncated or the driver is wrong'
+            'the image is truncated, or the driver has a fault'
         )
     return data
 
@@ -254,7 +255,10 @@ def _convert(image: NDArray[Any], message: Any, encoding: _Encoding) -> NDArray[
         except Exception as error:
             # The libraries raise what their C++ raises, and older releases of cv_bridge lack some encodings.
             failures.append(f'{name}: {first_line(error)}')
-    reason = '; '.join(failures) or 'it needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip)'
+    reason = (
+        '; '.join(failures)
+        or 'it needs cv_bridge (apt install ros-$ROS_DISTRO-cv-bridge) or rosbags-image (pip install rosbags-image)'
+    )
     raise DecodeError(f'encoding {message.encoding} could not be converted: {reason}')
 
 

@@ -60,7 +60,7 @@ class JointReader:
             return JointSample(stamp_ns, np.full(len(self._index), np.nan))
         if len(message.position) != len(names):
             raise DecodeError(
-                f'{len(names)} names but {len(message.position)} positions: the publisher sends no usable positions'
+                f'the message has {len(names)} names but {len(message.position)} positions; correct the publisher'
             )
         positions = np.asarray(message.position, np.float64)[layout.order]
         if not is_usable(sum(map(abs, positions.tolist()))):  # the quick way to see that each is, in nearly every message

@@ -65,8 +65,8 @@ class SyncOptions:
         kept_ns = max(self.tolerance_ns, self.joint_max_age_ns) + early_ns
         if self.horizon_ns < kept_ns:
             raise ConfigError(
-                f'horizon_s: by stamp_offset_ms, data come {early_ns / 1e6:g} ms before their frame of the anchor, and '
-                f'{self.horizon_ns / 1e9} s would not keep them; set it to {kept_ns / 1e9:g} at least'
+                f'horizon_s: with these stamp_offset_ms, data come {early_ns / 1e6:g} ms before the anchor frame that they '
+                f'belong to, and {self.horizon_ns / 1e9} s is too short to keep them; set it to at least {kept_ns / 1e9:g}'
             )
 
     @property

@@ -202,7 +202,7 @@ class Pipeline:
 
     def reset(self) -> list[Outcome]:
         """Empty the buffers, and return the anchor frames still waiting as drops."""
-        return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset'))
+        return self._counted(self._sync.flush(Reason.CLOCK_JUMP, 'the buffers were reset before the set was complete'))
 
     def _push_image(self, camera: str, frame: Frame | Undecodable) -> list[Outcome]:
         if isinstance(frame, Undecodable):
@@ -254,4 +254,4 @@ def _bad_stamp(message: Any) -> str:
     if nanosec < _SECOND_NS:
         return ''
     # Carried over to the seconds, it would be another stamp than the one that others see.
-    return f'the stamp has {nanosec} nanoseconds, which are more than a second: the driver is wrong'
+    return f'the stamp has {nanosec} nanoseconds, which is more than a second: this is a fault of the driver'

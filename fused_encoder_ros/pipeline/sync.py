@@ -64,7 +64,7 @@ class Synchroniser:
 
     def __init__(self, spec: ObservationSpec, options: SyncOptions) -> None:
         if options.anchor not in spec.cameras:
-            raise ConfigError(f'anchor: {options.anchor!r} is no camera; use one of {list(spec.cameras)}')
+            raise ConfigError(f'anchor: {options.anchor!r} is not a camera; use one of {list(spec.cameras)}')
         self._spec = spec
         self._options = options
         self._pending: deque[Frame] = deque()
@@ -102,7 +102,7 @@ class Synchroniser:
     def set_options(self, options: SyncOptions) -> None:
         """Go by other options from the next message on. Raises ConfigError if they name another anchor."""
         if options.anchor != self._options.anchor:
-            raise ConfigError(f'anchor: cannot become {options.anchor} while sets are made')
+            raise ConfigError(f'anchor: it cannot be changed to {options.anchor} while sets are being made')
         self._options = options
         for buffer in self._followers.values():
             buffer.set_options(options)
@@ -149,7 +149,7 @@ class Synchroniser:
             return [self.refuse(source, item.stamp_ns, Reason.BAD_STAMP, detail)]
         if source != self._options.anchor and self._is_of_old_time(item.time_ns):
             ahead_s = (item.time_ns - self._newest_anchor_ns) / 1e9
-            detail = f'{source} is {ahead_s:.1f} s ahead of the anchor, whose clock jumped back: a message from before'
+            detail = f'{source} is {ahead_s:.1f} s ahead of the anchor: this message is from before the clock jumped back'
             return [self.refuse(source, item.stamp_ns, Reason.CLOCK_JUMP, detail)]
         return []
 
@@ -178,10 +178,13 @@ class Synchroniser:
         if frame.time_ns < self._newest_anchor_ns - self._options.horizon_ns:
             outcomes = self._rewind(frame.time_ns)
         if frame.time_ns <= self._last_decided_ns:
-            detail = 'the stamp is not after that of an earlier set: a duplicate, out of order, or a loop within horizon_s'
+            detail = (
+                'the stamp is not later than that of an earlier set: the frame is a duplicate or out of order, or a bag plays '
+                'in a loop that is shorter than horizon_s'
+            )
             return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
-            detail = 'the stamp is that of an earlier frame: a duplicate'
+            detail = 'the stamp is the same as that of an earlier frame: this one is a duplicate'
             return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         at = len(self._pending)
         while at and self._pending[at - 1].time_ns > frame.time_ns:
@@ -243,11 +246,14 @@ class Synchroniser:
         for name, buffer in self._followers.items():
             frame = buffer.best(time_ns)
             if frame is None:
-                return Drop(stamp_ns, name, Reason.NO_MATCH, f'no {name} frame within the horizon')
+                return Drop(stamp_ns, name, Reason.NO_MATCH, f'no frame of {name} within horizon_s')
             distance_ns = abs(frame.time_ns - time_ns)
             if distance_ns > self._options.tolerance_ns:
                 if buffer.begins_after(time_ns):
-                    detail = f'{name} frames of that time are not kept any more, or never came; horizon_s keeps them longer'
+                    detail = (
+                        f'frames of {name} from that time never came, or are no longer kept; increase horizon_s to keep them '
+                        'longer'
+                    )
                     return Drop(stamp_ns, name, Reason.NO_MATCH, detail)
                 detail = (
                     f'the nearest {name} frame is {distance_ns / 1e6:.1f} ms from the anchor; '
@@ -258,7 +264,8 @@ class Synchroniser:
         joints = self._joints.at(time_ns)
         if isinstance(joints, list):
             missing = ', '.join(joints) if len(joints) < len(self._spec.joint_names) else 'every joint'
-            detail = f'no position within {self._options.joint_max_age_ns / 1e6:g} ms of the anchor: {missing}'
+            age = f'{self._options.joint_max_age_ns / 1e6:g} ms'
+            detail = f'no joint position within {age} of the anchor (joint_max_age_ms), missing: {missing}'
             return Drop(stamp_ns, JOINTS, Reason.NO_JOINTS, detail)
         positions, joints_ns = joints
         offsets = self._options.stamp_offsets_ns

@@ -52,9 +52,9 @@ def unused_parameter_files(arguments: Sequence[str], node: str) -> Iterator[str]
         if option == '--params-file':
             sections = sections_of(path)
             if not any(serves(section, node) for section in sections):
-                names = ', '.join(sections) or 'nobody'
+                has = f'its sections are {", ".join(sections)}' if sections else 'it is empty'
                 yield (
-                    f'parameter file {path} is not used: it is for {names}, and this node is {node}; '
+                    f'parameter file {path} is not used: {has}, and this node is {node}; '
                     f'rename the section to {node}, or to /** for any node'
                 )
 

@@ -70,7 +70,7 @@ def as_text(result: dict[str, Any]) -> str:
         lines += [f'  {stage:<34}' + ''.join(f'{v:>8.2f}' for v in p.values()) for stage, p in figures['latency_ms'].items()]
         lines.append('  CPU, % of one core')
         lines += [f'  {name:<34}{share:>8.1f}' for name, share in cpu.items()]
-        lines.append(f'  {"CPU ms a set outside inference":<34}{figures["cpu_ms_per_set_outside_inference"]:>8.2f}')
+        lines.append(f'  {"CPU ms per set outside inference":<34}{figures["cpu_ms_per_set_outside_inference"]:>8.2f}')
     return '\n'.join(lines)
 
 

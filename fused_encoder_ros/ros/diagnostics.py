@@ -84,7 +84,7 @@ class Diagnostics:
         still_s = self._pipeline.still_for_s(input_.source) if is_camera and monitor.messages else None
         if still_s is not None and 0 < settings.values['diagnostics.max_still_s'] < still_s:
             same = f'the picture has been the same, bit for bit, for {still_s:.1f} s'
-            problems.append((_WARN, f'{same}: is the camera frozen or covered?'))
+            problems.append((_WARN, f'{same}; check whether the camera is frozen or covered'))
         distance = None
         if self._watcher:
             distance = self._watcher.distances.get(input_.source)
@@ -127,19 +127,20 @@ class Diagnostics:
         if model.is_random:
             problems.append((_WARN, 'no checkpoint was given: features come from RANDOM weights'))
         if encoders > 1:
-            problems.append((_WARN, f'{encoders} nodes publish features on one topic: end one, or give it another namespace'))
+            fix = 'stop all but one, or give each its own namespace'
+            problems.append((_WARN, f'{encoders} nodes publish features on the same topic; {fix}'))
         share = self._recent_drop_share(published, sum(drops.values()))
         if share is not None and share > settings.values['diagnostics.max_drop_share']:
-            problems.append((_WARN, f'{share:.0%} of the last anchor frames gave no set; the last: {tally.last_detail}'))
+            problems.append((_WARN, f'{share:.0%} of the last anchor frames gave no set; the last drop: {tally.last_detail}'))
         most_ms, total = settings.values['diagnostics.max_latency_ms'], stages['total']
         if most_ms and total and total[1] > most_ms:
-            problems.append((_WARN, f'latency p95 {total[1]:.0f} ms is above diagnostics.max_latency_ms'))
+            problems.append((_WARN, f'the latency (p95) of {total[1]:.0f} ms is above diagnostics.max_latency_ms'))
         if stale:
-            problems.append((_WARN, f'no recent position of {", ".join(stale)}'))
+            problems.append((_WARN, f'no recent position of the joints {", ".join(stale)}'))
         distance = self._features.recent if self._features else None
         if distance is not None and distance > FAR:
-            far = f'features are {distance:.1f} times as far off as those of the training data go'
-            problems.append((_WARN, f'{far}: does the robot see and do what it did in training?'))
+            far = f'features are {distance:.1f} times as far away as those of the training data ever are'
+            problems.append((_WARN, f'{far}; check that the robot sees and does what it did in training'))
         encoding = self._pipeline.counts.sets - published - faults - tally.unencoded
         values: dict[str, object] = {
             'anchors': self._pipeline.counts.anchors,
@@ -215,8 +216,8 @@ def explain_silence(inputs: Sequence[Input], tally: Tally, drops_before: Mapping
     recent = {reason: count - drops_before.get(reason, 0) for reason, count in tally.all_drops().items()}
     reasons = ', '.join(f'{reason} {count}' for reason, count in recent.items() if count)
     if not causes and reasons:
-        causes = [f'every anchor frame was dropped ({reasons}); the last: {tally.last_detail}']
-    return '; '.join(causes) or 'messages arrive on every input, and sets should follow'
+        causes = [f'every anchor frame was dropped ({reasons}); the last drop: {tally.last_detail}']
+    return '; '.join(causes) or 'messages arrive on every input, so sets should come soon'
 
 
 def _number(value: float | None) -> str:

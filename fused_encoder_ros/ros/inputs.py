@@ -32,8 +32,8 @@ from fused_encoder_ros.settings.topics import COMPRESSED_IMAGE, IMAGE, JOINT_STA
 
 _PROFILES = 'config/fastdds_large_images.xml or config/cyclonedds_large_images.xml'
 _ZENOH_REMEDY = (
-    'the publisher dropped what the connection did not take in time; switch on the shared memory of Zenoh for the router, the '
-    "publisher and this node (ZENOH_CONFIG_OVERRIDE='transport/shared_memory/enabled=true')"
+    'the publisher dropped messages that the connection did not take in time; enable the shared memory of Zenoh for the '
+    "router, the publisher and this node (ZENOH_CONFIG_OVERRIDE='transport/shared_memory/enabled=true')"
 )
 
 _TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, JOINT_STATE: JointState}
@@ -49,7 +49,7 @@ def why_lost(rmw: str, source: str, subscribed: ReliabilityPolicy, offered: Reli
     if rmw.startswith('rmw_zenoh'):
         return _ZENOH_REMEDY
     if subscribed == ReliabilityPolicy.RELIABLE:
-        cause = "they left the publisher's queue before they were delivered; give the publisher a greater QoS depth"
+        cause = "newer messages replaced them in the publisher's queue; increase the QoS depth of the publisher"
         return cause if source == JOINTS else f'{cause}, and start it with {_PROFILES}'
     if offered == ReliabilityPolicy.RELIABLE:
         return 'the publisher is reliable, but this node subscribes best effort; set reliability to auto'
@@ -126,7 +126,7 @@ class Input(SimpleFilter):
     def tell_lost(self, stalled_s: float) -> None:
         """Say that messages were lost, and why; `stalled_s` says for how long this process stood still lately."""
         if stalled_s:
-            cause = f'this process stood still for {stalled_s:.1f} s; the machine is overloaded, or was suspended'
+            cause = f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended'
         else:
             rmw = get_rmw_implementation_identifier()
             cause = why_lost(rmw, self.source, self._reliability, _allowed_by(self.publishers))
@@ -142,7 +142,7 @@ class Input(SimpleFilter):
         kinds = {kind.name.lower(): kind for kind in QoSPolicyKind}
         for name in stated:
             if name not in kinds:
-                raise ConfigError(f'{prefix}{name}: there is no such policy; known are {", ".join(kinds)}')
+                raise ConfigError(f'{prefix}{name}: there is no such policy; use one of {", ".join(kinds)}')
         return QoSOverridingOptions([kinds[name] for name in stated])
 
     def _profile(self, reliability: ReliabilityPolicy) -> QoSProfile:
@@ -189,7 +189,10 @@ class Input(SimpleFilter):
             if match == QoSCompatibility.ERROR:
                 offered = publisher.qos_profile.reliability
                 if self._reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
-                    return 'QoS incompatible: publisher best_effort, we reliable; set reliability to auto or best_effort'
+                    return (
+                        'QoS incompatible: the publisher is best effort, but this node subscribes reliable; '
+                        'set reliability to auto or best_effort'
+                    )
                 said = reason.replace('ERROR: ', '').strip(' ;')
                 return f'QoS incompatible: {said}; change qos_overrides.{self.resolved_topic}.subscription'
         return ''

@@ -119,15 +119,15 @@ class InputMonitor:
         # The features go on, but of other pixels than before: a driver that restarted with other settings, or another camera.
         before, self._usable_content = self._usable_content, self.content
         if before and self.content != before and _is_due(self._last_change_ns, now_ns):
-            self._log('warn', f'{self._label}: images are {self.content} now, and were {before}')
+            self._log('warn', f'{self._label}: images are now {self.content}; before, they were {before}')
             self._last_change_ns = now_ns
 
     def published_by(self, count: int, topic: str) -> None:
         """How many publishers a camera's topic has now: of two, each set would take whichever frame is nearer."""
-        crowd = f'{topic} has {count} publishers: another camera, or one not yet gone; sets may mix their frames'
+        crowd = f'{topic} has {count} publishers (two cameras, or a driver that has not ended yet); sets may mix their frames'
         crowd = crowd if count > 1 else ''
         if crowd != self.crowd:
-            self._log('warn' if crowd else 'info', crowd or f'{topic} has no second publisher any more')
+            self._log('warn' if crowd else 'info', crowd or f'{topic} no longer has a second publisher')
             self.crowd = crowd
 
     def rate_hz(self, now_ns: int) -> float | None:

@@ -103,8 +103,8 @@ class FusedEncoderNode(LifecycleNode):
         )
         for warning in self._model.warnings:
             log.warning(warning)
-        converters = ', '.join(name for name, _ in image_converters()) or 'no converter is installed'
-        log.info(f'filters: {filters.IMPLEMENTATION}; uncommon image encodings: {converters}')
+        converters = ', '.join(name for name, _ in image_converters()) or 'none is installed'
+        log.info(f'message filters: {filters.IMPLEMENTATION}; converters for uncommon image encodings: {converters}')
         return TransitionCallbackReturn.SUCCESS
 
     @_logged

@@ -101,7 +101,10 @@ class NodeParameters:
                 if ours.keys() & {'cameras', 'checkpoint'}:
                     self._follow_cameras(ours)
             elif fixed := [name for name in ours if not self._table[name].live]:
-                raise ConfigError(f'{fixed[0]} is read at configure: run cleanup, set it, then configure and activate')
+                raise ConfigError(
+                    f'{fixed[0]} is read when the node is configured; clean the node up, set the parameter, then configure '
+                    'and activate the node'
+                )
             elif ours:
                 self.on_live(ours)
         except ConfigError as error:

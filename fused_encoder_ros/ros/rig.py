@@ -39,16 +39,18 @@ _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': Reliabi
 _PARAMETERS = (
     Parameter('cameras', list(CAMERAS), 'names of the cameras; each publishes NAME/image'),
     Parameter('scene', SCENES[0], 'what the cameras see: plain or lab', choices=SCENES),
-    Parameter('seed', 0, 'number that the motion and the objects of the lab follow from'),
+    Parameter('seed', 0, 'seed of the motion and of the objects in the lab'),
     Parameter('width', 640, 'width of the images, pixels'),
     Parameter('height', 480, 'height of the images, pixels'),
-    Parameter('camera_rate_hz', 30.0, 'frames of each camera a second'),
-    Parameter('joint_rate_hz', 100.0, 'joint messages a second'),
-    Parameter('jitter_ms', 0.5, 'how irregular the frames are, ms'),
+    Parameter('camera_rate_hz', 30.0, 'frames per second of each camera'),
+    Parameter('joint_rate_hz', 100.0, 'joint messages per second'),
+    Parameter('jitter_ms', 0.5, 'how irregular the times of the frames are, ms'),
     Parameter('camera_delay_ms', 5.0, 'delay from the stamp of an image to its publication, ms'),
     Parameter('reliability', 'reliable', 'QoS of the cameras: reliable or best_effort', choices=tuple(_RELIABILITIES)),
-    Parameter('duration_s', 0.0, 'seconds after which it ends; 0: never', 0.0, _MOST),
-    Parameter('wait_for_listeners_s', 0.0, 'seconds to wait for subscribers to all topics before it begins', 0.0, _MOST),
+    Parameter('duration_s', 0.0, 'seconds after which the robot stops; 0: never', 0.0, _MOST),
+    Parameter(
+        'wait_for_listeners_s', 0.0, 'seconds to wait for subscribers to all topics before the robot starts', 0.0, _MOST
+    ),
 )
 
 
@@ -85,7 +87,7 @@ class RigNode(Node):
         names = [parameter.name for parameter in _PARAMETERS]
         for name in self._parameter_overrides:
             if name not in names and name.split('.')[0] not in OF_EVERY_NODE:
-                raise ConfigError(f'{name}: there is no such parameter; known are {", ".join(names)}')
+                raise ConfigError(f'{name}: there is no such parameter; use one of {", ".join(names)}')
         # `duration_s:=10` is a whole number, and a lone name no list, which parameters of a fixed type would refuse.
         descriptor = ParameterDescriptor(dynamic_typing=True)
         return {p.name: p.check(self.declare_parameter(p.name, p.default, descriptor).value) for p in _PARAMETERS}

@@ -179,7 +179,7 @@ class Session:
     def _report(self) -> None:
         silence_s = self._settings.values['silence_s']
         if self._clock_ns() == 0:
-            text = 'use_sim_time is set, and no /clock has come yet: until it does, latencies mean nothing'
+            text = 'use_sim_time is set, but nothing has come on /clock yet; until then, the latencies are meaningless'
             self._node.get_logger().warning(text, once=True)
         silence = self._silence.check(
             self.tally.last_feature_ns,
@@ -212,7 +212,9 @@ class Session:
             self._publish_set(feature, latency_ms)
         except Exception as error:
             # The feature is out; that its description is not makes no fault of it.
-            self._node.get_logger().error(f'a description could not be published: {error}', throttle_duration_sec=5.0)
+            self._node.get_logger().error(
+                f'a feature was published, but the description of its set was not: {error}', throttle_duration_sec=5.0
+            )
 
     def _on_fault(self, observation: Observation, detail: str) -> None:
         self.tally.faults += 1

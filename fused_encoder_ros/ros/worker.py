@@ -151,7 +151,7 @@ class EncodeWorker:
             self._on_fault(observation, detail)
         except Exception as error:
             # Where even that cannot be told, the log of last resort.
-            print(f'fused_encoder: {detail}; and telling so failed: {error}', file=sys.stderr)
+            print(f'fused_encoder: {detail}; this could not be published: {error}', file=sys.stderr)
 
     def _run(self) -> None:
         while (item := self._mailbox.take()) is not None:

@@ -39,7 +39,7 @@ def read_parameter_file(path: str | os.PathLike[str], node_name: str = NODE_NAME
             matched = True
             _flatten(body['ros__parameters'], '', found)
     if not matched:
-        raise ConfigError(f'parameter file {path} has no section for {node_name}: {_other_sections(content, node_name)}')
+        raise ConfigError(f'parameter file {path} has no section for {node_name} {_other_sections(content, node_name)}')
     return {name: value for name, value in found.items() if name.split('.')[0] not in OF_EVERY_NODE}
 
 
@@ -81,7 +81,7 @@ def _of_training(path: str | os.PathLike[str]) -> Settings:
     _flatten(content, '', found)
     if unknown := [name for name in found if not _is_of_training(name)]:
         known = [*SPEC_PARAMETERS, f'{STAMP_OFFSET}SOURCE']
-        raise ConfigError(f'{path}: {unknown[0]!r} is no field of an observation spec; known are {known}')
+        raise ConfigError(f'{path}: {unknown[0]!r} is not a field of an observation spec; use {known}')
     # As `to_dict` writes it, no statistics are null; as a parameter, an empty list.
     return Settings.from_values({name: [] if value is None else value for name, value in found.items()})
 
@@ -95,7 +95,8 @@ def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
     names = list(map(str, content))
     close = difflib.get_close_matches(node_name, names, 1)
     fix = f'rename {close[0]}' if close else 'rename the section'
-    return f'it is for {", ".join(names) or "nobody"}; {fix} to {node_name}, or to /** for any node'
+    has = f'it has {", ".join(names)}' if names else 'it is empty'
+    return f'({has}); {fix} to {node_name}, or to /** for any node'
 
 
 def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
@@ -106,7 +107,7 @@ def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f'parameter file {path} is not YAML: {in_one_line(error)}') from error
     if not isinstance(content, dict):
-        raise ConfigError(f'parameter file {path} is no ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
+        raise ConfigError(f'parameter file {path} is not a ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
     return content
 
 

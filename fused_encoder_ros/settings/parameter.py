@@ -51,7 +51,7 @@ class Parameter:
             return [self._number(item) for item in value]
         if isinstance(self.default, bool):
             if not isinstance(value, bool):
-                raise ConfigError(f'{self.name}: {value!r} is not a truth value; use true or false')
+                raise ConfigError(f'{self.name}: {value!r} is neither true nor false; use one of these')
             return value
         if isinstance(self.default, int):
             return int(self._number(value, whole=True))

@@ -164,10 +164,11 @@ def _refuse_unknown(values: Mapping[str, Any], table: Mapping[str, Parameter], c
         if name.startswith((_TOPICS, STAMP_OFFSET)):
             source = name.partition('.')[2]
             raise ConfigError(
-                f'{name}: there is no camera {source}; cameras are {", ".join(cameras)}: name it in cameras, or leave it out'
+                f'{name}: there is no camera {source} (the cameras are {", ".join(cameras)}); add it to the parameter '
+                f'cameras, or remove {name}'
             )
         close = difflib.get_close_matches(name, table, 1, 0.75)
-        hint = f'did you mean {close[0]}?' if close else f'known are {", ".join(sorted(table))}'
+        hint = f'did you mean {close[0]}?' if close else f'use one of {", ".join(sorted(table))}'
         raise ConfigError(f'{name}: there is no such parameter; {hint}')
 
 
@@ -203,8 +204,8 @@ def _spec(checked: Mapping[str, Any], stated: Sequence[str], packed: Observation
         if fields[name] != getattr(packed, name):
             said, needed = (list(v) if isinstance(v, tuple) else v or 'nothing' for v in (fields[name], getattr(packed, name)))
             raise ConfigError(
-                f'{name}: the parameter says {said}, but {checked["checkpoint"]} must be fed with {needed}; '
-                f'leave {name} out, or give the checkpoint that was trained so'
+                f'{name}: the parameter is {said}, but {checked["checkpoint"]} was trained with {needed}; '
+                f'remove {name}, or use a checkpoint that was trained with {said}'
             )
     return packed
 
@@ -213,7 +214,7 @@ def _topics(values: Mapping[str, Any], cameras: Sequence[str]) -> dict[str, tupl
     topics = {camera: (values[_TOPICS + camera],) for camera in cameras} | {JOINTS: tuple(values[_TOPICS + JOINTS])}
     for source, names in topics.items():
         if not all(names):
-            raise ConfigError(f'topics.{source}: the topic is empty; name one')
+            raise ConfigError(f'topics.{source}: the topic is empty; give its name')
     if values['image_transport'] == 'compressed':
         for camera in cameras:
             (topic,) = topics[camera]

@@ -39,7 +39,7 @@ def refuse_shared_topics(topics: Mapping[str, tuple[str, ...]]) -> None:
     for source, names in topics.items():
         for topic in names:
             if topic in sources:
-                raise ConfigError(f'topics.{source}: {topic} is the topic of {sources[topic]} too; name each topic once')
+                raise ConfigError(f'topics.{source}: {topic} is also the topic of {sources[topic]}; use each topic only once')
             sources[topic] = source
 
 

@@ -55,8 +55,8 @@ def test_exchanged_cameras(reference: Reference, new_episodes: list[list[Observa
             ('right_wrist', 'exchanged', 'left_wrist'),
         }
         told = next(str(one) for one in found if one.source == 'left_wrist')
-        assert told.startswith('left_wrist shows what right_wrist showed in training (this fits ')
-        assert 'over 15 sets). Exchange topics.left_wrist and topics.right_wrist' in told
+        assert told.startswith('left_wrist shows what right_wrist showed in training (with this fault undone, ')
+        assert 'times better). Exchange topics.left_wrist and topics.right_wrist' in told
 
 
 def test_one_camera_on_two_topics(reference: Reference, new_episodes: list[list[Observation]]) -> None:
@@ -95,7 +95,7 @@ def test_a_joint_beyond_its_range_is_told_with_the_range(reference: Reference, n
     found, _ = faults_in(reference, new_episodes[0], of_joints(change))
     (one,) = [one for one in found if one.source == JOINTS]
     low, high = reference.profile.lowest[4], reference.profile.highest[4]
-    assert 'left_joint_5' in one.title and f'; {low:.2f} to {high:.2f} in training' in one.evidence
+    assert 'left_joint_5' in one.title and f'; in training, {low:.2f} to {high:.2f}' in one.evidence
 
 
 def test_two_faults_at_once(reference: Reference, new_episodes: list[list[Observation]]) -> None:

@@ -85,7 +85,7 @@ def test_a_robot_at_rest() -> None:
 
 def test_too_little_motion() -> None:
     offset = told(-45.0, joints=lambda stamp_ns: RIG.joint_positions(min(stamp_ns, 6 * 10**9)))
-    assert offset.ms is None and offset.problem == '7 s of pictures in which a joint moves; 15 s of motion are needed'
+    assert offset.ms is None and offset.problem == 'only 7 s of pictures while a joint moves; 15 s of motion are needed'
 
 
 def test_pictures_of_something_else() -> None:

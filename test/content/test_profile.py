@@ -52,7 +52,7 @@ def test_rows_are_spread_over_the_bags(profiles: list[Profile]) -> None:
     ('spec', 'says'),
     [
         (ObservationSpec(cameras=('left', 'right', 'top')), "cameras ['left_wrist', 'right_wrist', 'global']"),
-        (ObservationSpec(image_size=96), 'image_size 84, but the observation spec says 96'),
+        (ObservationSpec(image_size=96), 'image_size 84, but the observation spec has 96'),
         (ObservationSpec(interpolation='area'), 'interpolation linear, but'),
         (ObservationSpec(joint_names=('a', 'b')), 'joint_names'),
     ],
@@ -99,7 +99,7 @@ def test_profiles_that_do_not_belong_together(profiles: list[Profile]) -> None:
     for observation in episode(20):
         maker.see(observation)
     features = np.ones((len(maker.observations), 8), np.float32)
-    with pytest.raises(ConfigError, match='features are of different weights'):
+    with pytest.raises(ConfigError, match='features come from encoders with different weights'):
         merge([profiles[0], maker.finish(features, 'hash')])
     with pytest.raises(ConfigError, match='cameras'):
         spec = ObservationSpec(cameras=('global',))

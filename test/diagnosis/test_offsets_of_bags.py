@@ -38,7 +38,7 @@ def test_doctor_measures_corrects_and_is_quiet(late: Path, tmp_path: Path, capsy
     (told,) = found['parameters'].values()
     assert list(found['parameters']) == ['stamp_offset_ms.left_wrist'] and told == pytest.approx(-45.0, abs=5.0)
     assert read_parameter_file(file)['stamp_offset_ms.left_wrist'] == told
-    assert 'Still open' not in file.read_text()
+    assert 'Not corrected' not in file.read_text()
 
     code, said = doctor(capsys, late, '--config', str(file))
     offset = said['facts']['offsets']['left_wrist']
@@ -82,7 +82,7 @@ def test_what_cannot_be_told_is_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert main(['doctor', str(bag)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count('cannot be told: 3 s of pictures in which a joint moves; 15 s of motion are needed') == 3
+    assert printed.count('unknown: only 3 s of pictures while a joint moves; 15 s of motion are needed') == 3
 
 
 @pytest.mark.parametrize('option', ['left_wrist', 'left_wrist=x', 'front=45', 'global=5000'])

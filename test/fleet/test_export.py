@@ -147,7 +147,10 @@ def test_sets_without_a_command_are_no_steps_and_counted(
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['--action-topic', '/nowhere'], 'the action topic /nowhere is not there; of trajectory_msgs/msg/JointTrajectory'),
+        (
+            ['--action-topic', '/nowhere'],
+            'the action topic /nowhere does not exist; choose a topic of type trajectory_msgs/msg/JointTrajectory',
+        ),
         (['--action-topic', '/global/image'], 'the action topic /global/image is sensor_msgs/msg/Image'),
         (
             ['--action-topic', '/joint_states', '--action-names', 'wheel'],
@@ -339,4 +342,4 @@ def test_no_action_reaches_across_a_gap(tmp_path: Path, capsys: pytest.CaptureFi
 def test_two_things_on_one_topic_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_bag(tmp_path / 'renamed', duration_s=0.5, topics={**TOPICS, 'joint_states': '/action'})
     assert main(['export', str(path), '--to', 'mcap', '--out', str(tmp_path / 'out'), '--topic', 'joint_states=/action']) == 2
-    assert '/action would be the topic of two things in the bag' in capsys.readouterr().err
+    assert '/action would be used as a topic twice in the bag' in capsys.readouterr().err

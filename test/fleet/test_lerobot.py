@@ -170,7 +170,7 @@ def test_a_second_run_adds_what_is_new(bags: Path, tmp_path: Path, capsys: pytes
     ]
     shutil.rmtree(out / 'bags/a')
     _, errors = said_of(capsys, bags / 'late', '--out', out, code=2)
-    assert f'{out}/bags/a is gone' in errors and read(out / 'dataset').num_episodes == 3
+    assert f'{out}/bags/a is missing' in errors and read(out / 'dataset').num_episodes == 3
 
 
 @pytest.mark.parametrize('at', ['out', 'out/dataset'])
@@ -193,7 +193,7 @@ def test_a_bag_that_does_not_fit_in_is_named_and_left_out(
     said, errors = said_of(capsys, *given, '--out', tmp_path / 'out', '--resolution', 'full', code=2)
     assert {name for name, one in said.items() if one['status'] == 'failed'} == {'large', 'slow'}
     assert f'bag {tmp_path}/large: its observation.images.left_wrist is [64, 96, 3]' in errors
-    assert f'bag {tmp_path}/slow: it has 15 steps a second and most bags 30: choose one rate with --rate' in errors
+    assert f'bag {tmp_path}/slow: it has 15 steps per second, but most bags have 30; choose one rate with --rate' in errors
     assert read(tmp_path / 'out/dataset').num_episodes == 4
     assert sorted(record.status for record in read_manifest(str(tmp_path / 'out'))[1]) == ['done'] * 3 + ['failed'] * 2
 
@@ -203,8 +203,11 @@ def test_a_bag_that_does_not_fit_in_is_named_and_left_out(
     [
         (['--rate', '7.5'], '--rate: 7.5 is not a whole number, which LeRobot needs; round it'),
         (['--out', 's3://lab/dataset'], 's3://lab/dataset is an object store, where lerobot cannot write'),
-        (['--action-topic', '/nowhere'], 'the action topic /nowhere is not there'),
-        (['--set', 'joint_names=[left_gripper]'], 'lerobot writes no vector of a single number, which observation.state'),
+        (['--action-topic', '/nowhere'], 'the action topic /nowhere does not exist'),
+        (
+            ['--set', 'joint_names=[left_gripper]'],
+            'lerobot cannot write observation.state, since it is a vector of only one number',
+        ),
     ],
 )
 def test_bad_usage(bags: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
@@ -216,7 +219,7 @@ def test_a_rate_that_is_far_from_whole_is_asked_for(tmp_path: Path, capsys: pyte
     write_rig_bag(tmp_path / 'odd', Rig(**SMALL, camera_rate_hz=12.5), 1.0)
     arguments = ('--out', tmp_path / 'out', '--set', 'tolerance_ms=40')
     _, errors = said_of(capsys, tmp_path / 'odd', *arguments, code=2)
-    assert 'its sets come 12.4' in errors and 'which is no whole number; choose one with --rate' in errors
+    assert 'it has 12.4' in errors and 'which is not a whole number; choose a rate with --rate' in errors
 
 
 def test_without_lerobot_the_extra_is_named(
@@ -233,7 +236,7 @@ def test_another_lerobot_is_named(
 ) -> None:
     monkeypatch.setattr(importlib.metadata, 'version', lambda name: '0.5.1')
     _, errors = said_of(capsys, bags / 'a', '--out', tmp_path, code=2)
-    assert "works with lerobot 0.4, and 0.5.1 is installed: pip install '.[lerobot]'" in errors
+    assert "works with lerobot 0.4, but 0.5.1 is installed: pip install '.[lerobot]'" in errors
 
 
 def test_an_interrupted_merge_leaves_the_earlier_data_set(

@@ -91,7 +91,7 @@ def names(records: list[Any]) -> str:
 def test_a_lost_gpu_costs_no_bag(tmp_path: Path) -> None:
     outcome, lost = run(OnGpu(str(tmp_path), at='b'))
     assert names(outcome.done) == 'abcdef' and not outcome.failed
-    assert lost == ['bag /bags/b: the engine failed: device lost; it is tried again']
+    assert lost == ['bag /bags/b: the engine failed: device lost; the bag is tried again']
 
 
 def test_a_worker_that_dies_before_it_is_ready_is_replaced(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_bag_that_breaks_every_engine_fails_alone(tmp_path: Path) -> None:
     outcome, lost = run(OnGpu(str(tmp_path), at='b', for_ever=True), workers=2)
     assert names(outcome.done) == 'acdef' and len(lost) == 2
     (failed,) = outcome.failed
-    assert failed.reason == 'bag /bags/b: the engine failed: device lost; so it went 3 times'
+    assert failed.reason == 'bag /bags/b: the engine failed: device lost; this happened 3 times'
 
 
 @pytest.mark.parametrize(('then', 'says'), [('', 'no GPU any more'), ('cpu', 'model.device "gpu", now "cpu"')])

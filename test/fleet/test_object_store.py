@@ -122,7 +122,7 @@ def test_one_bag_from_s3_to_a_folder(
 def test_what_is_not_there_is_named(s3: FileSystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ['--out', str(tmp_path / 'out')]
     assert main(['encode', 's3://lab/nothing', *out]) == 2
-    assert 's3://lab/nothing holds no bag' in capsys.readouterr().err
+    assert 's3://lab/nothing contains no bag' in capsys.readouterr().err
     assert main(['run-report', 's3://lab/nothing']) == 2
     assert 's3://lab/nothing has no manifest.jsonl' in capsys.readouterr().err
     assert main(['encode', 's3://no-such-bucket/bags', *out]) == 2

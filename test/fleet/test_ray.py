@@ -113,7 +113,7 @@ def test_a_bag_that_kills_its_workers_is_named_and_the_others_are_done(
     process = start('export', long_bags, '--to', 'hdf5', '--out', out, '--on', 'ray', '--workers', 2)
     kill_writers(out, {'a.hdf5': 3, 'b.hdf5': 1}, process)
     _, errors = process.communicate(timeout=300)
-    for bag, end in (('b', 'it is tried again'), ('a', 'it is tried again'), ('a', 'so it went 3 times')):
+    for bag, end in (('b', 'the bag is tried again'), ('a', 'the bag is tried again'), ('a', 'this happened 3 times')):
         assert any(f'bag {long_bags}/{bag}: the worker' in line and end in line for line in errors.splitlines()), errors
     _, records = read_manifest(str(out))
     assert process.returncode == 2
@@ -130,7 +130,7 @@ def test_the_bag_of_a_killed_node_is_done_by_another(nodes: Nodes, long_bags: Pa
         _, errors = process.communicate(timeout=300)
     finally:
         nodes.start_another()
-    assert process.returncode == 0 and 'it is tried again' in errors, errors
+    assert process.returncode == 0 and 'the bag is tried again' in errors, errors
     assert {record.status for record in read_manifest(str(out))[1]} == {'done'}
     assert results(out) == ['a.hdf5', 'b.hdf5', 'c.hdf5', 'manifest.jsonl']
 
@@ -197,14 +197,16 @@ def test_a_folder_that_the_nodes_do_not_see(nodes: Nodes, bags: Path, tmp_path: 
     )
     os.close(folder)
     assert done.returncode == 2 and not list((tmp_path / 'out').iterdir())
-    assert f'the output folder {out} is not there on {socket.gethostname()}: bags and --out must be in folders' in done.stderr
+    assert (
+        f'the output folder {out} does not exist on {socket.gethostname()}; bags and --out must be in folders' in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['--on', 'head'], 'head is no address of a Ray cluster; use ray, ray://HOST:10001, or HOST:6379'),
-        (['--on', 'http://head:8265'], 'http://head:8265 is no address of a Ray cluster'),
+        (['--on', 'head'], 'head is not an address of a Ray cluster; use ray, ray://HOST:10001, or HOST:6379'),
+        (['--on', 'http://head:8265'], 'http://head:8265 is not an address of a Ray cluster'),
         (['--on', 'ray', '--device', 'cuda:1'], 'device: cuda:1 names a GPU of one machine; in a cluster use cuda'),
     ],
 )
@@ -217,7 +219,7 @@ def test_a_cluster_without_a_gpu(nodes: Nodes, bags: Path, tmp_path: Path, start
     process = start('encode', bags, '--out', tmp_path / 'out', '--device', 'cuda', '--on', nodes.client)
     _, errors = process.communicate()
     assert process.returncode == 2 and not (tmp_path / 'out').exists()
-    assert 'has 2 CPUs, 1.5 GB of memory and a GPU for a worker; start one that has' in errors, errors
+    assert 'has 2 CPUs, 1.5 GB of memory and a GPU for a worker; start a node that has' in errors, errors
 
 
 def test_ray_is_named_where_it_is_missing(bags: Path, tmp_path: Path) -> None:

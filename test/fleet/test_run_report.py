@@ -166,7 +166,7 @@ def test_a_bag_without_sets_stands_out_whatever_the_others_are(tmp_path: Path, c
     write_bag(tmp_path / 'bag', lambda event: None if event.source == 'left_wrist' else as_it_is(event), duration_s=0.5)
     assert main(['export', str(tmp_path / 'bag'), '--to', 'hdf5', '--out', str(tmp_path / 'out')]) == 0
     assert main(['run-report', str(tmp_path / 'out'), '--out', str(tmp_path / 'page.html')]) == 0
-    assert 'bag: no set at all' in capsys.readouterr().out
+    assert 'bag: no sets' in capsys.readouterr().out
     assert 'no picture' in check((tmp_path / 'page.html').read_text()).text
 
 
@@ -177,7 +177,7 @@ def test_only_run_reports_are_replaced(
     precious.write_text('precious')
     assert main(['run-report', str(results), '--out', str(precious)]) == 2
     assert main(['encode', str(recordings / 'a'), '--out', str(tmp_path / 'out'), '--html', str(precious)]) == 2
-    assert capsys.readouterr().err.count(f'{precious} exists and is no run report') == 2
+    assert capsys.readouterr().err.count(f'{precious} exists and is not a run report') == 2
     assert precious.read_text() == 'precious' and not (tmp_path / 'out').exists()
     for _ in range(2):
         assert main(['run-report', str(results), '--out', str(tmp_path / 'other.html')]) == 0
@@ -187,7 +187,7 @@ def test_what_is_no_folder_of_results(tmp_path: Path, capsys: pytest.CaptureFixt
     for folder in (tmp_path, tmp_path / 'absent'):
         assert main(['run-report', str(folder), '--out', str(tmp_path / 'page.html')]) == 2
         assert f'{folder} has no manifest.jsonl' in capsys.readouterr().err
-    for content, says in (('[1]\n', 'has no manifest.jsonl'), ('{"format": 99}\n', 'is none of this version')):
+    for content, says in (('[1]\n', 'has no manifest.jsonl'), ('{"format": 99}\n', 'was written by another version')):
         (tmp_path / 'manifest.jsonl').write_text(content)
         assert main(['run-report', str(tmp_path), '--out', str(tmp_path / 'page.html')]) == 2
         assert says in capsys.readouterr().err

@@ -104,7 +104,7 @@ def test_other_settings_or_another_model_are_refused(bags: Path, tmp_path: Path)
         (['--topic', 'global=/other'], 'topics.global'),
     ]:
         _, errors = encode(bag, '--out', tmp_path, *option, code=2)
-        assert f'{tmp_path} holds results that were made with something else: {says}' in errors and '--force' in errors
+        assert f'{tmp_path} holds results that were made in another way: {says}' in errors and '--force' in errors
     assert before == (results(tmp_path), (tmp_path / 'one.parquet').read_bytes())
     encode(bag, '--out', tmp_path, '--set', 'seed=1', '--force')
     assert (tmp_path / 'one.parquet').read_bytes() != before[1]
@@ -136,7 +136,7 @@ def test_a_bad_bag_is_named_and_stops_nothing_unless_strict(bags: Path, tmp_path
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and f'stopped, since {recordings}/other_topics failed' in done.stderr
+    assert done.returncode == 2 and f'stopped because {recordings}/other_topics failed' in done.stderr
     assert results(tmp_path / 'strict') == ['manifest.jsonl']
 
 
@@ -156,8 +156,8 @@ def test_a_bag_that_kills_its_workers_is_named_and_the_others_are_done(
     process = start('export', long_bags, '--to', 'hdf5', '--out', out, '--workers', 2)
     kill_writers(out, {'a.hdf5': 3, 'b.hdf5': 1}, process)
     _, errors = process.communicate(timeout=300)
-    for bag, end in (('b', 'it is tried again'), ('a', 'it is tried again'), ('a', 'so it went 3 times')):
-        reason = 'the worker was killed (SIGKILL), most often for want of memory: see dmesg, or use fewer --workers'
+    for bag, end in (('b', 'the bag is tried again'), ('a', 'the bag is tried again'), ('a', 'this happened 3 times')):
+        reason = 'the worker was killed (SIGKILL), usually because memory ran out; check dmesg, or use fewer --workers'
         assert f'bag {long_bags}/{bag}: {reason}; {end}' in errors
     _, records = read_manifest(str(out))
     assert process.returncode == 2
@@ -265,7 +265,7 @@ def test_a_manifest_that_was_torn_or_is_foreign(bags: Path, tmp_path: Path) -> N
     manifest.write_bytes(whole[:30])  # in the first line: nothing is known
     assert 'exists already' in encode(bag, '--out', tmp_path, code=2)[1]
     manifest.write_text('{"format": 99, "made_with": {}}\n')
-    assert 'is none of this version' in encode(bag, '--out', tmp_path, code=2)[1]
+    assert 'was written by another version' in encode(bag, '--out', tmp_path, code=2)[1]
 
 
 def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,11 +284,11 @@ def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['EMPTY'], 'holds no bag: none of .bag, .db3, .mcap, and no rosbag2 folder'),
+        (['EMPTY'], 'contains no bag: no .bag, .db3, .mcap file and no rosbag2 folder'),
         (['EMPTY/*.mcap'], 'no bag matches'),
-        (['monday/one', 'tuesday/one'], 'would both write one: give the folder that holds both'),
+        (['monday/one', 'tuesday/one'], 'would both write one; give the folder that holds both'),
         (['monday/one', '--workers', '0'], '--workers: 0 is too small'),
-        (['nothing://bucket/bag'], 'nothing://bucket/bag is no address of an object store'),
+        (['nothing://bucket/bag'], 'nothing://bucket/bag is not an address of an object store'),
     ],
 )
 def test_bad_usage(

@@ -56,7 +56,7 @@ def test_a_python_without_torch_is_told_where_to_run(tmp_path: Path, monkeypatch
 
 def test_what_the_rig_does_not_know_is_refused() -> None:
     for arguments, says in (
-        (['-p', 'duration:=3'], 'rig cannot start: duration: there is no such parameter; known are cameras'),
+        (['-p', 'duration:=3'], 'rig cannot start: duration: there is no such parameter; use one of cameras'),
         (['-p', 'seed:=x'], "rig cannot start: seed: 'x' is not a whole number"),
         (['--duration', '3'], "rig cannot start: unknown arguments after --ros-args: ['--duration', '3']"),
     ):
@@ -67,9 +67,17 @@ def test_what_the_rig_does_not_know_is_refused() -> None:
 @pytest.mark.parametrize(
     ('module', 'sections', 'says'),
     [
-        ('main', {'fused_encodr': 'seed'}, 'it is for fused_encodr, and this node is /fused_encoder; rename the section to'),
-        ('main', {'/left/fused_encoder': 'seed', 'rig': 'seed'}, 'it is for /left/fused_encoder, rig, and this node is'),
-        ('rig', {'fused_encoder': 'seed'}, 'it is for fused_encoder, and this node is /rig'),
+        (
+            'main',
+            {'fused_encodr': 'seed'},
+            'its sections are fused_encodr, and this node is /fused_encoder; rename the section to',
+        ),
+        (
+            'main',
+            {'/left/fused_encoder': 'seed', 'rig': 'seed'},
+            'its sections are /left/fused_encoder, rig, and this node is',
+        ),
+        ('rig', {'fused_encoder': 'seed'}, 'its sections are fused_encoder, and this node is /rig'),
     ],
 )
 def test_a_parameter_file_for_another_node_is_told_at_start(

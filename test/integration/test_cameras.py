@@ -99,7 +99,7 @@ def test_cameras_can_be_set_before_the_node_is_configured(desk: Desk) -> None:
         ({'cameras': '["front camera"]'}, "cameras: 'front camera' cannot be part of a topic"),
         (
             {'cameras': '[front]', 'topics__left_wrist': '/l'},
-            'topics.left_wrist: there is no camera left_wrist; cameras are front',
+            'topics.left_wrist: there is no camera left_wrist (the cameras are front',
         ),
         ({'cameras': '[front]', 'anchor': 'global'}, "anchor: 'global' is unknown; use one of"),
         (

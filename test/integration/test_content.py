@@ -77,7 +77,7 @@ def test_the_node_refuses_what_the_bag_refuses(desk: Desk, packed: Path, today: 
     assert {**dict.fromkeys(desk.sets(), 'set'), **desk.drops()} == decided
     desk.wait(lambda: int(desk.status('encoder')[2].get('dropped: content:exchanged', '0')) == len(refused), 'the count')
     level, message, values_told = desk.status('left_wrist')
-    assert level == 1 and 'left_wrist shows what right_wrist showed in training (this fits' in message
+    assert level == 1 and 'left_wrist shows what right_wrist showed in training (with this fault undone,' in message
     assert float(values_told['distance_from_training']) > 0 and desk.status('global')[0] == 0
     assert 'Exchange topics.left_wrist and topics.right_wrist' in live.log
 
@@ -126,7 +126,7 @@ def test_without_a_profile_one_remark_says_what_is_missed(
     assert main(['pack', str(weights), '--spec', str(spec), '--out', str(checkpoint)]) == 0
     capsys.readouterr()
     assert main(['doctor', str(today), '--checkpoint', str(checkpoint), '--set', 'engine=eager', '--json']) == 0
-    notes = [f for f in json.loads(capsys.readouterr().out)['findings'] if 'what the data show' in f['title']]
+    notes = [f for f in json.loads(capsys.readouterr().out)['findings'] if 'not compared with the training data' in f['title']]
     assert len(notes) == 1 and notes[0]['severity'] == 'note' and 'fused-encoder profile' in notes[0]['commands'][0]
 
 
@@ -140,8 +140,8 @@ def test_a_profile_that_does_not_fit_is_not_packed(packed: Path, tmp_path: Path,
     cut = tmp_path / 'cut.npz'
     cut.write_bytes(profile.read_bytes()[:1000])
     for weights, spec, given, says in (
-        (other, folder / 'spec.yaml', profile, 'its features were made by other weights'),
-        (folder / 'run.pth', small, profile, 'was made with image_size 84, but the observation spec says 64'),
+        (other, folder / 'spec.yaml', profile, 'its features were made with other weights'),
+        (folder / 'run.pth', small, profile, 'was made with image_size 84, but the observation spec has 64'),
         (folder / 'run.pth', folder / 'spec.yaml', cut, 'not a profile, or it is truncated'),
         (folder / 'run.pth', folder / 'spec.yaml', tmp_path / 'absent.npz', 'cannot be read: No such file'),
     ):

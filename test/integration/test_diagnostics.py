@@ -135,7 +135,7 @@ def test_a_healthy_start_warns_of_the_random_weights_alone(desk_with_usual_buffe
 @pytest.mark.parametrize(
     ('qos', 'says'),
     [
-        (QoSProfile(depth=1), "they left the publisher's queue before they were delivered; give the publisher a greater"),
+        (QoSProfile(depth=1), "newer messages replaced them in the publisher's queue; increase the QoS depth"),
         (
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             'the publisher is best effort; make it reliable, or start it and this node with config/fastdds_large_images.xml',
@@ -178,7 +178,7 @@ def test_messages_that_get_lost_while_the_node_stands_still_are_blamed_on_it(des
 def test_a_second_encoder_on_the_same_topics_is_told(desk: Desk) -> None:
     desk.start()
     desk.start()
-    desk.wait(lambda: '2 nodes publish features on one topic' in desk.status('encoder')[1], 'a WARN')
+    desk.wait(lambda: '2 nodes publish features on the same topic' in desk.status('encoder')[1], 'a WARN')
 
 
 def test_a_frame_sent_twice_costs_the_set_none_of_its_latencies(desk: Desk) -> None:

@@ -111,6 +111,6 @@ def test_an_input_through_the_message_filters_of_each_distribution(
 def test_the_remedy_for_lost_messages_follows_the_middleware() -> None:
     best_effort, reliable = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
     assert 'fastdds_large_images.xml' in inputs.why_lost('rmw_fastrtps_cpp', 'global', best_effort, best_effort)
-    assert 'a greater QoS depth' in inputs.why_lost('rmw_cyclonedds_cpp', 'global', reliable, reliable)
+    assert 'increase the QoS depth' in inputs.why_lost('rmw_cyclonedds_cpp', 'global', reliable, reliable)
     for reliability in (best_effort, reliable):
         assert 'transport/shared_memory/enabled=true' in inputs.why_lost('rmw_zenoh_cpp', 'global', reliability, reliability)

@@ -74,7 +74,7 @@ def test_a_camera_changes_resolution_and_encoding(robot: Robot) -> None:
         robot.senders['/global/image'] = lambda ms, changes=changes: [image(ms, **changes)]
         robot.run_until(lambda: len(robot.reports_of_sets()) >= 5, 'sets')
         features.append(bytes(robot.desk.stamped[-1].data))
-    robot.run_until_log('global: images are bgr8 64×48 now, and were rgb8 32×24')
+    robot.run_until_log('global: images are now bgr8 64×48; before, they were rgb8 32×24')
     assert features[0] == features[1]
     robot.run_until(
         lambda: any(values['content'] == 'bgr8 64×48' for _, _, values in robot.desk.statuses('global')),
@@ -142,9 +142,9 @@ def test_a_second_publisher_on_a_camera_topic(robot: Robot) -> None:
     """Two drivers, or another robot in the same domain: frames of both would make sets."""
     other = robot.desk.node.create_publisher(Image, '/left_wrist/image', 50)
     robot.run_until_input('left_wrist', 1, '2 publishers')
-    robot.run_until_log('/left_wrist/image has 2 publishers: another camera')
+    robot.run_until_log('/left_wrist/image has 2 publishers (two cameras')
     robot.desk.node.destroy_publisher(other)
-    robot.run_until_log('/left_wrist/image has no second publisher any more')
+    robot.run_until_log('/left_wrist/image no longer has a second publisher')
     robot.assert_recovers()
 
 

@@ -242,7 +242,7 @@ def test_any_camera_is_an_argument(installed: None, watcher: Watcher, tmp_path: 
 def test_an_argument_for_a_camera_that_is_not_there_is_refused(installed: None, tmp_path: Path) -> None:
     with launched(tmp_path / 'log', 'fused_encoder.launch.py', 'cameras:=[front]', 'global:=/head') as process:
         process.wait(START_LIMIT_S)
-    assert 'topics.global: there is no camera global; cameras are front' in (tmp_path / 'log').read_text()
+    assert 'topics.global: there is no camera global (the cameras are front' in (tmp_path / 'log').read_text()
 
 
 @needs_launch

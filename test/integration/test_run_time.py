@@ -50,7 +50,7 @@ def test_what_cannot_change_now_is_refused_with_the_way(desk: Desk, active: bool
     else:
         assert change(desk, Transition.TRANSITION_CONFIGURE)
     refused = set_parameter(desk, 'pixel_divisor', 1.0)
-    assert not refused.successful and 'pixel_divisor is read at configure: run cleanup, set it' in refused.reason
+    assert not refused.successful and 'pixel_divisor is read when the node is configured; clean the node up' in refused.reason
     refused = set_parameter(desk, 'horizon_s', 0.1)
     assert not refused.successful and refused.reason.startswith('horizon_s: 0.1 is shorter than tolerance_ms')
     assert set_parameter(desk, 'max_wait_ms', 80.0).successful and set_parameter(desk, 'joint_max_age_ms', 50.0).successful

@@ -69,7 +69,7 @@ def test_tries_grow_rarer_while_it_cannot_be_built(model: Model, monkeypatch: py
             healing.encode(IMAGES, JOINTS)
     gaps = np.diff(tries)
     np.testing.assert_allclose(gaps[:5], [1, 2, 4, 8, 16], atol=0.11)
-    assert gaps[5:].max() <= 30.11 and 'cannot be built anew: CUDA out of memory' in healing.failure
+    assert gaps[5:].max() <= 30.11 and 'cannot be rebuilt: CUDA out of memory' in healing.failure
     monkeypatch.setattr(model, '_build', lambda: working)
     clock.now += 30
     healing.encode(IMAGES, JOINTS)
@@ -110,8 +110,8 @@ def test_the_worker_survives_what_fails_around_it(model: Model, capfd: pytest.Ca
         'the engine openvino failed: RuntimeError',
         'NaN or infinity',
         'could not be published: OSError',
-        'images are of shape (1, 84, 84, 3); the encoder takes',
+        'images are of shape (1, 84, 84, 3); the encoder needs',
     )
     for (_, detail), says in zip(faults, said):
         assert says in detail
-    assert 'telling so failed' in capfd.readouterr().err
+    assert 'this could not be published' in capfd.readouterr().err

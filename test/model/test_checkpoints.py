@@ -117,7 +117,7 @@ def test_a_pickle_is_refused_in_a_sentence(tmp_path: Path) -> None:
         load_encoder(tmp_path / 'run.pth')
     text = str(refusal.value)
     assert text.endswith(
-        'run.pth is refused: it holds pathlib.PurePosixPath beside its tensors, which would run code when loaded; '
+        'run.pth is refused: besides tensors it holds pathlib.PurePosixPath, which would run code when it is loaded; '
         'save it again with torch.save(encoder.state_dict(), ...)'
     )
     assert text.isprintable()
@@ -254,5 +254,5 @@ def test_cameras_of_the_spec_must_fit_the_checkpoint(checkpoint: Path, three_str
     state = torch.load(checkpoint, weights_only=True)
     state['image_encoder.resnet.0.weight'] = torch.zeros(64, 4, 7, 7)
     torch.save(state, checkpoint.with_name('four.pth'))
-    with pytest.raises(CheckpointError, match=r'four.pth takes images of 4 channels, which is no multiple of 3'):
+    with pytest.raises(CheckpointError, match=r'four.pth takes images of 4 channels, which is not a multiple of 3'):
         load_encoder(checkpoint.with_name('four.pth'))

@@ -173,7 +173,7 @@ def test_other_shapes_and_types_are_refused(engine: str, built: Callable[[str], 
     """NumPy would broadcast one channel to nine, and cut floats off."""
     fast = built(engine)
     images, joints = inputs(SPEC, 2)
-    with pytest.raises(ValueError, match=r"images are of shape \(\d, 84, 84, 1\); the encoder takes \('B', 84, 84, 9\)"):
+    with pytest.raises(ValueError, match=r"images are of shape \(\d, 84, 84, 1\); the encoder needs \('B', 84, 84, 9\)"):
         fast.encode(images[..., :1], joints)
     with pytest.raises(ValueError, match=r'joints are of shape \(\d, 15\)'):
         fast.encode(images, joints[:, 1:])
@@ -233,11 +233,11 @@ def test_an_engine_past_its_bound_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(ERROR_BOUNDS, 'fp32', 1e-9)
     encoder = trained(ImageJointEncoder)
     with pytest.raises(
-        ConfigError, match=r'engine: packed in fp32 cannot run here: packed: its error of .* is past the bound'
+        ConfigError, match=r'engine: packed in fp32 cannot run here: packed: its error of .* is above the limit'
     ):
         choose_engine(encoder, SPEC, CPU, 'packed', 'fp32', 2)
     choice = choose_engine(encoder, SPEC, CPU, 'auto', 'fp32', 2)
-    assert choice.engine.name == 'eager' and choice.reason.count('past the bound') == 2
+    assert choice.engine.name == 'eager' and choice.reason.count('above the limit') == 2
 
 
 def test_a_torch_without_onednn_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,9 +286,9 @@ def test_damaged_weights_are_refused() -> None:
 @pytest.mark.parametrize(
     ('engine', 'precision', 'says'),
     [
-        ('eager', 'bf16', 'precision: bf16 is not what the engine eager runs in; set precision to fp32'),
-        ('packed', 'fp16', 'precision: fp16 is not what the engine packed runs in; set precision to fp32 or bf16'),
-        ('auto', 'fp16', 'precision: fp16 is not what cpu runs in; set precision to fp32 or bf16'),
+        ('eager', 'bf16', 'precision: the engine eager does not support bf16; set precision to fp32'),
+        ('packed', 'fp16', 'precision: the engine packed does not support fp16; set precision to fp32 or bf16'),
+        ('auto', 'fp16', 'precision: cpu does not support fp16; set precision to fp32 or bf16'),
         ('cuda_graph', 'fp32', 'engine: cuda_graph runs on cuda, but device is cpu; set engine to auto, or device to cuda'),
     ],
 )
@@ -334,5 +334,5 @@ def test_an_engine_built_anew_is_checked_again(monkeypatch: pytest.MonkeyPatch) 
         return lambda: run() * np.float32(1.000001)
 
     monkeypatch.setattr(PackedEngine, '_build', other)
-    with pytest.raises(EngineError, match='cannot be built anew: built anew it gives other features than before'):
+    with pytest.raises(EngineError, match='cannot be rebuilt: after it was rebuilt, it gives other features than before'):
         model.rebuild()

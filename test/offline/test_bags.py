@@ -67,15 +67,15 @@ def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
 
 def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
     with pytest.raises(
-        BagError, match=r'no topic /cam for left_wrist; it has /global/image .*/left_wrist/image .*topics.left_wrist'
+        BagError, match=r'no topic /cam for left_wrist; the bag has /global/image .*/left_wrist/image .*topics.left_wrist'
     ):
         Bag(rig_bag, {**TOPICS, 'left_wrist': ('cam',)})
-    with pytest.raises(BagError, match=r'it has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
+    with pytest.raises(BagError, match=r'the bag has /joint_states \(sensor_msgs/msg/JointState\)\. Set topics.joint_states'):
         Bag(rig_bag, {**TOPICS, 'joint_states': ('/arm',)})
 
 
 def test_one_of_several_joint_topics_that_is_not_there_is_named(rig_bag: Path) -> None:
-    with pytest.raises(BagError, match=r'no topic /gripper for joint_states; it has /joint_states'):
+    with pytest.raises(BagError, match=r'no topic /gripper for joint_states; the bag has /joint_states'):
         Bag(rig_bag, {**TOPICS, 'joint_states': ('/joint_states', '/gripper')})
 
 

@@ -270,7 +270,7 @@ def test_what_is_no_file_of_features(desk: Path, tmp_path: Path, capsys: pytest.
         (other_data, 'holds no features: it needs stamp_ns (int64) and feature (float32 of a fixed length)'),
         (tmp_path / 'absent.parquet', 'does not exist; give a Parquet file of `fused-encoder encode`, or a bag'),
         (tmp_path / 'absent.mcap', 'does not exist'),
-        (tmp_path, 'is a folder and no rosbag2 bag'),
+        (tmp_path, 'is a folder but not a rosbag2 bag'),
     ):
         for a, b in ((desk, path), (path, desk)):
             error = refusal(a, b, capsys)
@@ -299,8 +299,10 @@ def test_rows_that_do_not_serve(desk: Path, changed: Callable[..., Path], capsys
     stamps = pq.read_table(desk)['stamp_ns'].to_pylist()
     features = list(features_of(desk))
     again = [stamps[0], *stamps[:-1]]
-    assert f'several sets have one stamp, the first {stamps[0]} ns' in refusal(desk, changed({'stamp_ns': again}), capsys)
-    assert 'holds no set at all' in refusal(desk, changed({}, rows=pa.array([], pa.int64())), capsys)
+    assert f'several sets have the same stamp (the first is {stamps[0]} ns)' in refusal(
+        desk, changed({'stamp_ns': again}), capsys
+    )
+    assert 'contains no sets' in refusal(desk, changed({}, rows=pa.array([], pa.int64())), capsys)
     for name, values in (('stamp_ns', [None, *stamps[1:]]), ('feature', [None, *features[1:]])):
         assert f'column {name} has rows without a value' in refusal(desk, changed({name: values}), capsys)
 
@@ -421,7 +423,7 @@ def test_only_pages_of_its_own_are_replaced(
     capsys.readouterr()
     precious = tmp_path / 'precious.parquet'
     shutil.copy(desk, precious)
-    assert f'{precious} exists and is no comparison of features' in refusal(desk, precious, capsys, '--html', str(precious))
+    assert f'{precious} exists and is not a comparison of features' in refusal(desk, precious, capsys, '--html', str(precious))
     assert precious.read_bytes() == desk.read_bytes()
 
 

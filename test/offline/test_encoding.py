@@ -145,7 +145,7 @@ def test_force_replaces_results_and_nothing_else(bag: Path, tmp_path: Path) -> N
     (out / 'rig_features').mkdir()
     (out / 'rig_features' / 'thesis.txt').write_text('ten years')
     result = fused_encoder('encode', bag, '--out', out, '--bag-out', '--force', '--set', 'seed=5')
-    assert result.returncode == 2 and 'is no result of this program' in result.stderr
+    assert result.returncode == 2 and 'this program did not write it' in result.stderr
     assert (out / 'rig_features' / 'thesis.txt').read_text() == 'ten years'
     assert (out / 'rig.parquet').read_bytes() == before
 
@@ -206,8 +206,8 @@ def test_a_bad_bag_loses_nothing_of_the_good_one(bag: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ('arguments', 'says'),
     [
-        (['--topic', 'left_wrist=/nowhere'], 'no topic /nowhere for left_wrist; it has /global/image'),
-        (['--topic', 'wrist=/x'], 'topics.wrist: there is no camera wrist; cameras are left_wrist, right_wrist, global'),
+        (['--topic', 'left_wrist=/nowhere'], 'no topic /nowhere for left_wrist; the bag has /global/image'),
+        (['--topic', 'wrist=/x'], 'topics.wrist: there is no camera wrist (the cameras are left_wrist, right_wrist, global'),
         (['--set', 'tolerance_ms=-5'], 'tolerance_ms: -5 is too small'),
         (['--set', 'tolerance=5'], 'tolerance: there is no such parameter'),
         (['--set', 'tolerance_ms'], 'write it as NAME=VALUE'),

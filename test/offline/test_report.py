@@ -99,7 +99,7 @@ def test_a_clock_of_its_own_gives_no_set(tmp_path: Path) -> None:
         return event.publish_ns, event.stamp_ns - (10_800_000 * MS if event.source == 'right_wrist' else 0)
 
     facts, verdict = report(write_bag(tmp_path / 'bag', other_clock))
-    assert facts.counts.sets == 0 and verdict.sentence == 'No set can be made of this bag: right_wrist lags by 3.0 h.'
+    assert facts.counts.sets == 0 and verdict.sentence == 'No set can be made from this bag: right_wrist lags by 3.0 h.'
 
 
 @pytest.mark.parametrize('tolerance_ms', [1, 10])
@@ -168,7 +168,7 @@ def test_late_frames_are_not_lost_frames(tmp_path: Path) -> None:
     facts, verdict = report(write_bag(tmp_path / 'bag', on_arrival))
     steps = facts.streams['left_wrist'].steps
     assert steps is not None and steps.lost <= 1
-    assert 'left_wrist looks stamped on arrival' in verdict.sentence
+    assert 'left_wrist seems to be stamped on arrival' in verdict.sentence
 
 
 def test_a_drifting_clock_is_named(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_missing_topics_are_told_with_the_likely_ones(tmp_path: Path, capsys: py
 
 def test_one_missing_follower_leaves_the_rest_to_see(healthy: Path) -> None:
     facts, verdict = report(healthy, topics__left_wrist='/joint_states_2', topics__joint_states='/joint_states')
-    assert verdict.sentence == 'No set can be made of this bag: the bag has no usable topic for left_wrist.'
+    assert verdict.sentence == 'No set can be made from this bag: the bag has no usable topic for left_wrist.'
     assert facts.counts.anchors == 180 and facts.counts.drops['no_match:left_wrist'] > 170
     assert list(facts.skews) == ['right_wrist']
 

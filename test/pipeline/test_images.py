@@ -221,7 +221,7 @@ def test_the_content_of_compressed_images(kind: str) -> None:
 def test_compressed_raw_pixels_are_no_guess() -> None:
     message = ros_messages.compressed(ros_messages.T0, SMOOTH, 'png')
     message.format = 'bayer_rggb8; png compressed '
-    with pytest.raises(DecodeError, match='raw mosaic'):
+    with pytest.raises(DecodeError, match='compressed Bayer image'):
         ImageDecoder(84).decode(message)
     message.format = 'bayer_rggb8; png compressed bgr8'
     np.testing.assert_array_equal(ImageDecoder(84).decode(message), trained(SMOOTH))

@@ -50,7 +50,7 @@ def test_large_positions_that_a_joint_can_have_are_taken() -> None:
     ('names', 'positions', 'says'),
     [
         (['a', 'b', 'c'], [1.0, 2.0], '3 names but 2 positions'),
-        (['a', 'b', 'c'], [], 'no usable positions'),
+        (['a', 'b', 'c'], [], '3 names but 0 positions'),
         (['a', 'b', 'a'], [1.0, 2.0, 3.0], "'a' is named twice"),
     ],
 )

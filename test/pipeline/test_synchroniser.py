@@ -250,7 +250,7 @@ def test_joint_publishers_on_different_clocks_are_named() -> None:
         outcomes += sync.push_joints(JointSample(stamp_ns - 2000 * MS, np.array([np.nan, 2.0])))
     drops = [o for o in outcomes if isinstance(o, Drop)]
     assert len(drops) == len(outcomes) >= 280
-    assert {o.reason for o in drops} == {Reason.NO_JOINTS} and drops[-1].detail.endswith('anchor: b')
+    assert {o.reason for o in drops} == {Reason.NO_JOINTS} and drops[-1].detail.endswith('missing: b')
 
 
 @pytest.mark.parametrize('hours', [1, -1])

@@ -55,11 +55,11 @@ def attempt(code: str, *arguments: str) -> Trial:
             stdin=nothing,
         )
     except subprocess.TimeoutExpired:
-        return Trial('', f'no end after {_PATIENCE_S:g} s')
+        return Trial('', f'it did not finish within {_PATIENCE_S:g} s')
     if done.returncode == 0:
         return Trial(_last_line(done.stdout), '')
     if done.returncode < 0:
-        return Trial('', f'the process was ended by {signal.Signals(-done.returncode).name}')
+        return Trial('', f'the process was killed by {signal.Signals(-done.returncode).name}')
     return Trial('', _last_line(done.stderr) or f'exit code {done.returncode}')
 
 
@@ -86,12 +86,12 @@ class Library:
     purpose: str
     install: str
     needed: bool = False
-    repair: str = 'Install one that fits the rest.'
+    repair: str = 'Install a version that works with the other libraries.'
 
 
 _DESK = "pip install '.[desk]'"
-_REBUILD = 'ROS works with the Python that it was built for: make the environment with that one, and source ROS.'
-_TORCH_HINT = "pip install torch    # on a Jetson NVIDIA's own"
+_REBUILD = 'ROS works only with the Python that it was built for. Create the environment with that Python, and source ROS.'
+_TORCH_HINT = 'pip install torch    # on a Jetson, the build from NVIDIA'
 # Beyond the import: NumPy is asked across the border to C, where builds for another version of it fail.
 _TORCH = (
     'import numpy, torch; torch.from_numpy(numpy.zeros(1)).numpy(); cuda = torch.cuda.is_available(); '
@@ -107,14 +107,16 @@ _RCLPY = 'import rclpy, sensor_msgs.msg; rclpy.init(); print(rclpy.utilities.get
 
 LIBRARIES = (
     Library('numpy', 'import numpy; print(numpy.__version__)', 'nothing works', 'pip install numpy', needed=True),
-    Library('cv2', 'import cv2; print(cv2.__version__)', 'no image is decoded', 'pip install opencv-python-headless', True),
-    Library('torch', _TORCH, 'nothing is encoded', _TORCH_HINT, needed=True),
-    Library('torchvision', _TORCHVISION, 'no encoder is built', 'pip install --no-deps torchvision', needed=True),
-    Library('rclpy', _RCLPY, 'the node does not run', 'source /opt/ros/$ROS_DISTRO/setup.bash', repair=_REBUILD),
+    Library(
+        'cv2', 'import cv2; print(cv2.__version__)', 'images cannot be decoded', 'pip install opencv-python-headless', True
+    ),
+    Library('torch', _TORCH, 'nothing can be encoded', _TORCH_HINT, needed=True),
+    Library('torchvision', _TORCHVISION, 'the encoder cannot be built', 'pip install --no-deps torchvision', needed=True),
+    Library('rclpy', _RCLPY, 'the node cannot run', 'source /opt/ros/$ROS_DISTRO/setup.bash', repair=_REBUILD),
     Library('cv_bridge', _CV_BRIDGE, 'bayer and YUV images need rosbags-image', _DESK),
-    Library('openvino', _OPENVINO, 'the engine openvino is out', 'pip install openvino'),
-    Library('rosbags', 'import rosbags.highlevel; print("works")', 'no bag is read', _DESK),
-    Library('pyarrow', 'import pyarrow; print(pyarrow.__version__)', 'no Parquet file is written', _DESK),
+    Library('openvino', _OPENVINO, 'the engine openvino is not available', 'pip install openvino'),
+    Library('rosbags', 'import rosbags.highlevel; print("works")', 'bags cannot be read', _DESK),
+    Library('pyarrow', 'import pyarrow; print(pyarrow.__version__)', 'Parquet files cannot be written', _DESK),
 )
 
 
@@ -162,17 +164,17 @@ def _broken(library: Library, trial: Trial, is_needed: bool, versions: dict[str,
     severity = Severity.FAIL if is_needed else Severity.WARN
     if trial.lacks(library.name):
         title = f'{library.name} is not installed in this Python'
-        evidence = f'{sys.executable} does not find it; without it {library.purpose}.'
+        evidence = f'{sys.executable} does not find it. Without it, {library.purpose}.'
         return Finding(severity, title, evidence, _where_to_install(), commands=(library.install,))
     title = f'{library.name} is installed but does not work'
-    evidence = f'{trial.problem}. Without it {library.purpose}.'
+    evidence = f'{trial.problem}. Without it, {library.purpose}.'
     numpy = versions.get('numpy', '')
     if library.name in ('cv_bridge', 'torch', 'pyarrow') and not numpy.startswith('1.') and _blames_numpy(library, trial):
-        fix = f'This is NumPy {numpy}; what was built for NumPy 1 does not work beside it.'
+        fix = f'This is NumPy {numpy}. Packages that were built for NumPy 1 do not work with it, so install NumPy 1.'
         return Finding(severity, title, evidence, fix, commands=("pip install 'numpy<2'",))
     rmw = os.environ.get('RMW_IMPLEMENTATION', '')
     if library.name == 'rclpy' and rmw and rmw in trial.problem:
-        fix = f'RMW_IMPLEMENTATION asks for {rmw}: install it, or unset the variable.'
+        fix = f'The environment variable RMW_IMPLEMENTATION asks for {rmw}. Install it, or unset the variable.'
         return Finding(severity, title, evidence, fix, commands=(f'sudo apt install ros-$ROS_DISTRO-{rmw.replace("_", "-")}',))
     return Finding(severity, title, evidence, library.repair, commands=(library.install,))
 
@@ -185,7 +187,7 @@ def _blames_numpy(library: Library, trial: Trial) -> bool:
 def _where_to_install() -> str:
     if sys.prefix == sys.base_prefix:
         return 'Install it, or start the program in the environment that has it.'
-    return f'Install it into {sys.prefix}; what apt installs is seen by environments made with --system-site-packages.'
+    return f'Install it into {sys.prefix}. Only environments made with --system-site-packages see packages from apt.'
 
 
 def _cuda(torch: str) -> Iterator[Finding]:
@@ -194,8 +196,8 @@ def _cuda(torch: str) -> Iterator[Finding]:
         return
     evidence = f'{device} exists, and torch is {torch}.'
     if 'without CUDA' in torch:
-        fix = "Install a torch with CUDA; on a Jetson NVIDIA's own."
+        fix = 'Install a torch build with CUDA (on a Jetson, the build from NVIDIA).'
         yield Finding(Severity.WARN, 'this torch cannot use the GPU', evidence, fix)
     else:
-        fix = 'See whether the driver is as new as that CUDA needs.'
+        fix = 'Check that the GPU driver is new enough for this version of CUDA.'
         yield Finding(Severity.WARN, 'torch finds no usable GPU', evidence, fix, commands=('nvidia-smi',))

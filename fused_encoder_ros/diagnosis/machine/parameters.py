@@ -77,8 +77,8 @@ def _of_namespaces(config: Path) -> list[Finding]:
     sections = sections_of(config)
     if any(serves(section, f'/{NODE_NAME}') for section in sections):
         return []
-    evidence = f'Its sections are {", ".join(sections)}; a node of another name or namespace ignores them without a word.'
-    fix = 'Start the node in that namespace, or name the section /**, which every node reads.'
+    evidence = f'Its sections are {", ".join(sections)}. A node with another name or namespace ignores them silently.'
+    fix = 'Start the node in that namespace, or rename the section to /**, which every node reads.'
     return [Finding(Severity.NOTE, f'{config} is for a node in a namespace', evidence, fix)]
 
 
@@ -89,10 +89,10 @@ def _load(values: Mapping[str, Any]) -> tuple[str, list[Finding]]:
     said = json.loads(trial.output)
     if said['is_described'] or said['is_random']:
         return said['description'], []
-    evidence = 'Image size, camera order, scaling and joints are taken from the parameters, and nothing holds them against it.'
-    fix = 'Pack it once, with the observation spec of the training.'
+    evidence = 'Image size, camera order, scaling and joints come from the parameters, and nothing checks that they are right.'
+    fix = 'Pack the checkpoint once, with the observation spec of the training.'
     command = f'fused-encoder pack {values["checkpoint"]} --spec spec.yaml --out packed.safetensors'
-    title = 'the checkpoint does not say how it must be fed'
+    title = 'the checkpoint contains no observation spec'
     return said['description'], [Finding(Severity.NOTE, title, evidence, fix, commands=(command,))]
 
 
@@ -102,10 +102,12 @@ def _refused(title: str, text: str) -> Finding:
         text = text.partition(': ')[2]
     told, _, fix = text.rpartition('; ')
     if not told:
-        return Finding(Severity.FAIL, title, f'{capital(text)}.', 'Change the parameter that is named.')
+        return Finding(Severity.FAIL, title, f'{capital(text)}.', 'Change the parameter that is named here.')
     return Finding(Severity.FAIL, title, f'{told}.', f'{capital(fix)}{"" if fix.endswith("?") else "."}')
 
 
 def _no_checkpoint() -> Finding:
     evidence = 'Without a checkpoint the encoder has random weights, and its features mean nothing.'
-    return Finding(Severity.NOTE, 'no checkpoint is given', evidence, 'Give the one of the training: --set checkpoint=FILE.')
+    return Finding(
+        Severity.NOTE, 'no checkpoint is given', evidence, 'Give the checkpoint of the training: --set checkpoint=FILE.'
+    )

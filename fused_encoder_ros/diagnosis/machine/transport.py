@@ -65,8 +65,8 @@ def judge_transport(transport: Transport, cameras: int, largest_image: int, is_l
     needed = (cameras + 1) * transport.segment_bytes  # a camera driver's each, and the encoder's
     if transport.free_bytes is not None and transport.free_bytes < needed:
         title = f'{_SHARED_MEMORY} is nearly full'
-        evidence = f'{_kib(transport.free_bytes)} are free; {cameras} camera(s) and the encoder take {_kib(needed)}.'
-        fix = 'Remove what ended programs left, or give a container more.'
+        evidence = f'{_kib(transport.free_bytes)} are free; {cameras} camera(s) and the encoder need {_kib(needed)}.'
+        fix = 'Remove what programs that ended have left there, or give the container more.'
         clean = ('fastdds shm clean',) if transport.rmw.startswith(FAST_DDS) else ()
         yield Finding(Severity.WARN, title, evidence, fix, commands=(*clean, 'docker run --shm-size=1g ...'))
 
@@ -95,14 +95,14 @@ def _is_fast_dds_3(environment: Mapping[str, str]) -> bool:
 
 def _judge_fast_dds(transport: Transport, largest_image: int, is_losing: bool) -> Iterator[Finding]:
     if transport.problem:
-        evidence, fix = f'{transport.problem}.', 'Name a file that is there.'
-        yield Finding(Severity.WARN, "Fast DDS's profile is not in use", evidence, fix, commands=(_export(transport),))
+        evidence, fix = f'{transport.problem}.', 'Set it to a file that exists and is valid.'
+        yield Finding(Severity.WARN, 'the profile of Fast DDS is not used', evidence, fix, commands=(_export(transport),))
     elif largest_image > transport.segment_bytes:
         title = f'images of {_kib(largest_image)} do not fit into the shared memory of Fast DDS'
         said = f'{transport.variable} is {transport.profile or "not set"}'
-        segment = f'the segment of each program started so is {_kib(transport.segment_bytes)}'
-        evidence = f'{said}: {segment}. What the drivers were started with is not seen from here.'
-        fix = 'It belongs to the sender: start the camera drivers with a larger one, and the encoder too.'
+        segment = f'a program started in this environment has {_kib(transport.segment_bytes)} of shared memory'
+        evidence = f'{said}, so {segment}. What the drivers were started with cannot be seen from here.'
+        fix = 'The sender needs more shared memory: start the camera drivers with this profile, and the encoder too.'
         severity = Severity.WARN if is_losing else Severity.NOTE
         yield Finding(severity, title, evidence, fix, commands=(_export(transport),))
 
@@ -145,13 +145,15 @@ def _any_answers(routers: Sequence[tuple[str, str]]) -> bool:
 
 def _judge_zenoh(transport: Transport, largest_image: int, is_losing: bool) -> Iterator[Finding]:
     if transport.problem:
-        evidence = 'Programs that start without a router do not find each other; those that have done so go on.'
-        fix = 'Start it before robot and node, or name the one that runs.'
+        evidence = 'Programs that start without a router do not find each other. Those that are connected stay connected.'
+        fix = 'Start the router before the robot and the node, or give the address of the router that runs.'
         commands = ('ros2 run rmw_zenoh_cpp rmw_zenohd', f'export {_OVERRIDE}=\'connect/endpoints=["tcp/HOST:7447"]\'')
         yield Finding(Severity.WARN if largest_image else Severity.FAIL, transport.problem, evidence, fix, commands=commands)
     elif is_losing and largest_image and not transport.segment_bytes and transport.variable == _OVERRIDE:
-        evidence = f'Images of {_kib(largest_image)} go through sockets; a publisher drops what they do not take in time.'
-        fix = 'Switch it on for the router, the camera drivers and the encoder; each program then takes 48 MiB of /dev/shm.'
+        evidence = (
+            f'Images of {_kib(largest_image)} go through sockets, and publishers drop what a socket does not take in time.'
+        )
+        fix = 'Enable it for the router, the camera drivers and the encoder. Each program then takes 48 MiB of /dev/shm.'
         settings = [part for part in (transport.profile, 'transport/shared_memory/enabled=true') if part]
         command = f"export {_OVERRIDE}='{';'.join(settings)}'"
         yield Finding(Severity.WARN, 'the shared memory of Zenoh is off', evidence, fix, commands=(command,))

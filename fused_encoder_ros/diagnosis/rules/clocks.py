@@ -19,7 +19,9 @@ _OFFSET_MS = 10.0
 """Half of what followers may be off by default; an offset is told when all of its interval lies beyond."""
 _AT_ONCE_MS = 1.0
 """Exposure and transfer of an image take longer than this."""
-_SYNCHRONISE = 'Synchronise the clocks (chrony, PTP), or let the drivers stamp with the clock of this machine.'
+_SYNCHRONISE = 'Synchronise the clocks (chrony, PTP), or make the drivers stamp with the clock of this machine.'
+_STAMP_AT_CAPTURE = 'Make the driver set header.stamp to the time of capture.'
+FIND_PUBLISHERS = 'Find out which nodes publish on the topic.'
 
 
 def unset_stamps(facts: Facts) -> Iterator[Finding]:
@@ -28,19 +30,19 @@ def unset_stamps(facts: Facts) -> Iterator[Finding]:
         if stream.unset:
             severity = Severity.FAIL if stream.unset == stream.messages else Severity.WARN
             title = f'{count(stream.unset)} of {count(stream.messages)} stamps of {source} are not set'
-            evidence = 'The driver leaves header.stamp at zero, so nothing can be matched by time.'
-            yield Finding(severity, title, evidence, 'Let it stamp at capture.')
+            evidence = 'The driver does not set header.stamp, so these messages cannot be matched by time.'
+            yield Finding(severity, title, evidence, _STAMP_AT_CAPTURE)
 
 
 def repeated_stamps(facts: Facts) -> Iterator[Finding]:
     """Stamps equal to the one before."""
     for source, stream in facts.streams.items():
-        title = f'{count(stream.repeated)} of {count(stream.messages)} stamps of {source} repeat the one before'
+        title = f'{count(stream.repeated)} of {count(stream.messages)} stamps of {source} repeat the previous stamp'
         if stream.stands_still:
-            evidence = 'The driver does not stamp each message by itself.'
-            yield Finding(Severity.FAIL, title, evidence, 'Let it stamp at capture.')
+            evidence = 'The driver does not give each message its own stamp.'
+            yield Finding(Severity.FAIL, title, evidence, _STAMP_AT_CAPTURE)
         elif stream.repeated and source != JOINTS:
-            evidence = 'Frames were sent twice, or two drivers publish on one topic.'
+            evidence = 'Frames were sent twice, or two drivers publish on the same topic.'
             yield _many_publishers(facts, source, Severity.WARN, title, evidence)
 
 
@@ -54,13 +56,13 @@ def backward_stamps(facts: Facts) -> Iterator[Finding]:
     }
     if back:
         title = f'stamps of {some(list(back))} go back, by up to {span(max(back.values()))}'
-        evidence = 'A bag played in a loop, a clock that was set, or two drivers on one topic.'
+        evidence = 'Possible causes: a bag that plays in a loop, a clock that was set back, or two drivers on the same topic.'
         yield _many_publishers(facts, next(iter(back)), Severity.WARN, title, evidence)
 
 
 def _many_publishers(facts: Facts, source: str, severity: Severity, title: str, evidence: str) -> Finding:
     commands = tuple(f'ros2 topic info -v {topic}' for topic in facts.streams[source].topics)
-    return Finding(severity, title, evidence, 'See who publishes it.', commands=commands)
+    return Finding(severity, title, evidence, FIND_PUBLISHERS, commands=commands)
 
 
 def _delays(facts: Facts) -> dict[str, float]:
@@ -109,10 +111,11 @@ def offsets(facts: Facts) -> Iterator[Finding]:
             f'pictures of {camera} are {span(abs(offset.ms))} {"older" if offset.ms < 0 else "newer"} than their stamps say'
         )
         evidence = (
-            f'The motion in them fits that of the joints best when {span(offset.ms, True)} are added to their stamps '
-            f'({span(offset.low_ms, True)} to {span(offset.high_ms, True)}, 95 %), by {span(1e3 * offset.motion_s)} of motion.'
+            f'The motion in the pictures fits that of the joints best if {span(offset.ms, True)} is added to the stamps '
+            f'(95 % interval: {span(offset.low_ms, True)} to {span(offset.high_ms, True)}, measured over '
+            f'{span(1e3 * offset.motion_s)} of motion).'
         )
-        fix = 'Correct the stamps by this much, the same in training and on the robot, or let the driver stamp at capture.'
+        fix = f'{_STAMP_AT_CAPTURE} Or set {name}, to the same value for the training data and on the robot.'
         corrected = round(facts.settings.values[name] + offset.ms, 1)
         yield Finding(Severity.WARN, title, evidence, fix, {name: corrected})
 
@@ -125,11 +128,11 @@ def _offset_to_training(facts: Facts, camera: str, ms: float, half_ms: float) ->
         return
     title = f'pictures of {camera} are {span(abs(difference))} {"older" if difference < 0 else "newer"} than in training'
     evidence = (
-        f'Against the joints their stamps are off by {span(ms, True)} ± {span(half_ms)}; in training it was '
-        f'{span(trained.ms, True)} ± {span(trained.half_ms)}, by {count(trained.bags)} bag(s).'
+        f'Relative to the joints, their stamps are off by {span(ms, True)} ± {span(half_ms)}. In training it was '
+        f'{span(trained.ms, True)} ± {span(trained.half_ms)}, measured on {count(trained.bags)} bag(s).'
     )
     corrected = round(facts.settings.values[name] + difference, 1)
-    fix = 'Correct the stamps by the difference.'
+    fix = f'Correct the difference with {name}.'
     yield Finding(Severity.WARN, title, evidence, fix, {name: corrected})
 
 
@@ -147,12 +150,13 @@ def lags(facts: Facts) -> Iterator[Finding]:
         title = f'{source} lags by {span(lag_ms)}' if lag_ms > 0 else f'{source} is ahead by {span(-lag_ms)}'
         sooner = f'Its messages arrive {span(abs(lag_ms))} {"later" if lag_ms > 0 else "sooner"} after their stamps'
         if _delays(facts)[source] < -_AHEAD_MS:
-            cause = 'They even come before the time of their stamps, so its clock is off'
+            cause = 'They even arrive before the time in their stamps. So its clock is wrong'
         else:
             longer = 'they' if lag_ms > 0 else 'the others'
-            cause = f'Either {longer} are longer under way, which costs latency only, or its clock is off by that much'
-        evidence = f'{sooner} than those of the other cameras. {cause}, and then every set pairs moments that far apart.'
-        yield Finding(severity, title, evidence, f'Film a clock with both to know which. {_SYNCHRONISE}')
+            cause = f'Either {longer} take longer to arrive, which only adds latency. Or its clock is wrong by that much'
+        evidence = f'{sooner} than those of the other cameras. {cause}, and every set then combines moments that far apart.'
+        check = '' if source == JOINTS else 'To compare the clocks, film one running clock with this camera and another one. '
+        yield Finding(severity, title, evidence, f'{check}{_SYNCHRONISE}')
 
 
 def stamps_ahead(facts: Facts) -> Iterator[Finding]:
@@ -160,8 +164,8 @@ def stamps_ahead(facts: Facts) -> Iterator[Finding]:
     odd = _odd_delays(facts)
     ahead = {source: -ms for source, ms in _delays(facts).items() if ms < -_AHEAD_MS and source not in odd}
     if ahead:
-        title = f'stamps of {some(list(ahead))} lie in the future, by {span(max(ahead.values()))}'
-        evidence = 'They are later than the arrival of their messages, so the clock that makes them is ahead by that at least.'
+        title = f'stamps of {some(list(ahead))} are up to {span(max(ahead.values()))} in the future'
+        evidence = 'They are later than the arrival of their messages, so the clock that makes them is ahead.'
         yield Finding(Severity.WARN, title, evidence, _SYNCHRONISE)
 
 
@@ -170,12 +174,14 @@ def stamps_behind(facts: Facts) -> Iterator[Finding]:
     odd = _odd_delays(facts)
     old = {source: ms for source, ms in _delays(facts).items() if ms > _OLD_MS and source not in odd}
     if old and not facts.jumps:
-        title = f'stamps of {some(list(old))} are {span(max(old.values()))} old on arrival'
+        title = f'stamps of {some(list(old))} are up to {span(max(old.values()))} old on arrival'
         evidence = (
-            'A bag that is played, simulated time, a clock that counts from its own start, or messages that are that long '
-            'under way. Matching does not mind; whoever compares a feature with the clock does.'
+            'Possible causes: a bag that is being played, simulated time, a clock that counts from its own start, or messages '
+            'that take this long to arrive. Matching still works, because it compares stamps only with each other. But a '
+            "program that compares a feature's stamp with the current time gets a wrong age."
         )
-        yield Finding(Severity.WARN, title, evidence, f'Where it is none of the first two: {_SYNCHRONISE}')
+        fix = f'{_SYNCHRONISE} This is not needed with a played bag or simulated time.'
+        yield Finding(Severity.WARN, title, evidence, fix)
 
 
 def drifts(facts: Facts) -> Iterator[Finding]:
@@ -187,12 +193,12 @@ def drifts(facts: Facts) -> Iterator[Finding]:
         along_ms = abs(drift or 0.0) * facts.duration_s / 60
         if drift is None or source == JOINTS or along_ms < _DRIFT_MS:
             continue
-        title = f'the clock of {source} drifts by {span(abs(drift))} a minute'
+        title = f'the clock of {source} drifts by {span(abs(drift))} per minute'
         evidence = (
             f'Its stamps {"fall behind" if drift > 0 else "run ahead of"} those of the other cameras, by {span(along_ms)} '
             f'in {span(1e3 * facts.duration_s)}.'
         )
-        fix = 'Let the driver stamp with the system clock, or synchronise the device to it (PTP).'
+        fix = 'Make the driver stamp with the system clock, or synchronise the camera to the system clock (PTP).'
         yield Finding(Severity.WARN, title, evidence, fix)
 
 
@@ -202,14 +208,17 @@ def arrival_stamps(facts: Facts) -> Iterator[Finding]:
     exact = [source for source, s in cameras.items() if s.delay and s.delay.is_exact]
     if exact and len(exact) == len(cameras):
         title = 'stamps and times of recording are the same'
-        evidence = 'The bag was converted, or stamped when recorded: it cannot show delays, lags or drift.'
+        evidence = (
+            'The bag was converted, or its messages were stamped when they were recorded. So it cannot show delays, lags or '
+            'drift.'
+        )
         yield Finding(Severity.NOTE, title, evidence)
         return
     for source, stream in cameras.items():
         evidence = _arrival_evidence(stream)
         if evidence:
-            told = f'{evidence} They then lag behind the capture by an unknown time.'
-            yield Finding(Severity.WARN, f'{source} looks stamped on arrival', told, 'Let the driver stamp at capture.')
+            told = f'{evidence} Such stamps are later than the capture by an unknown time.'
+            yield Finding(Severity.WARN, f'{source} seems to be stamped on arrival', told, _STAMP_AT_CAPTURE)
 
 
 def _arrival_evidence(stream: Stream) -> str:
@@ -217,8 +226,8 @@ def _arrival_evidence(stream: Stream) -> str:
     if delay is None or stream.stands_still:
         return ''
     if abs(delay.middle_ms) < _AT_ONCE_MS:
-        near = f'Its stamps lie within {abs(delay.middle_ms):.2f} ms of the arrival'
-        return f'{near}; exposure and transfer of an image take longer.'
+        near = f'Its stamps are within {abs(delay.middle_ms):.2f} ms of the arrival'
+        return f'{near}, but exposure and transfer of an image take longer.'
     if steps and steps.jitter_ms > max(1.5, 0.05 * steps.period_ms) and delay.spread_ms < 0.5 * steps.jitter_ms:
-        return 'Its stamps follow the arrivals in all their jitter, as those of a driver do that stamps when an image arrives.'
+        return 'Its stamps have the same jitter as the arrivals, as if the driver stamps each image when it arrives.'
     return ''

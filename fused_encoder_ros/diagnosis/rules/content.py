@@ -39,12 +39,13 @@ def _parameters(facts: Facts, told: Told) -> dict[str, Value]:
 
 def _nothing_to_judge_by() -> Finding:
     evidence = (
-        'Exchanged or turned cameras, wrong colours and joints in another unit give features that look like features. Nothing '
-        'here can tell them, since the checkpoint has no profile of its training data.'
+        'If cameras are exchanged or turned, colours are wrong or joints are in another unit, the features still look normal. '
+        'The checkpoint has no profile of its training data, so such faults cannot be found.'
     )
     fix = 'Make a profile of the recordings that the policy was trained on, and pack it with the checkpoint.'
     commands = (
         'fused-encoder profile RECORDINGS --checkpoint packed.safetensors --out profile',
         'fused-encoder pack CKPT --spec spec.yaml --profile profile/profile.npz --out packed.safetensors',
     )
-    return Finding(Severity.NOTE, 'what the data show is not checked', evidence, fix, commands=commands)
+    title = 'pictures and joint positions are not compared with the training data'
+    return Finding(Severity.NOTE, title, evidence, fix, commands=commands)

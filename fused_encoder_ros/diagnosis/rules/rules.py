@@ -29,10 +29,10 @@ def judge(facts: Facts) -> Verdict:
     became = f'{count(sets)} of {count(anchors)} anchor frames became sets'
     first = findings[0].title if findings else ''
     if not sets:
-        sentence = f'No set can be made of this {facts.noun}: {first}.'
+        sentence = f'No set can be made from this {facts.noun}: {first}.'
     elif worst is Severity.PASS:
         furthest = max(facts.worst_skew_ms.values(), default=0.0)
-        sentence = f'{became}, none with data further than {span(furthest)} from its anchor.'
+        sentence = f'{became}, with a skew of at most {span(furthest)}.'
     else:
         sentence = f'{became}. {capital(first, facts.streams)}.'
     return Verdict(worst, sentence, findings)
@@ -46,15 +46,15 @@ def _missing_topics(facts: Facts) -> Findings:
     likely = likely_topics(facts, missing)
     wrong = [stream.problem for stream in missing.values() if here.issuperset(stream.topics)]
     absent = [topic for stream in missing.values() for topic in stream.topics if topic not in here]
-    told = [f'There is no {some(absent)}'] if absent else []
+    told = [f'There is no topic {some(absent)}'] if absent else []
     told += [capital(problem, facts.streams) for problem in wrong]
     if likely:
-        fix = 'Likely meant, going by type and name; check it.'
+        fix = 'The values given here are a guess from the types and names of the topics. Check them.'
     else:
-        told.append('No other topic has a fitting type')
+        told.append('No other topic has a suitable type')
         fix = 'Start the drivers.' if facts.noun == 'robot' else 'Record the topics of every source.'
     if any(source != JOINTS for source in missing):
-        fix += ' Where the robot has other cameras, name them in the parameter cameras.'
+        fix += ' If the robot has other cameras, name them in the parameter cameras.'
     title = f'the {facts.noun} has no usable topic for {some(list(missing))}'
     yield Finding(Severity.FAIL, title, f'{". ".join(told)}.', fix, _topic_parameters(facts, likely))
 
@@ -78,9 +78,9 @@ def _topic_parameters(facts: Facts, likely: dict[str, str]) -> dict[str, Value]:
 def _reliability(facts: Facts) -> Findings:
     deaf = [source for source, offered in facts.offered.items() if 'best_effort' in offered and not _is_heard(facts, source)]
     if deaf and facts.settings.values['reliability'] == 'reliable':
-        title = f'a reliable subscription never hears {some(deaf)}'
-        evidence = f'reliability is reliable, and a publisher of {some(deaf)} offers best_effort.'
-        fix = 'Let the node follow its publishers.'
+        title = f'a reliable subscription receives nothing from {some(deaf)}'
+        evidence = f'The parameter reliability is reliable, but a publisher of {some(deaf)} offers best_effort.'
+        fix = 'Set it to auto: the node then uses the QoS of its publishers.'
         yield Finding(Severity.FAIL, title, evidence, fix, {'reliability': 'auto'})
 
 
@@ -95,9 +95,9 @@ def _two_publishers(facts: Facts) -> Findings:
         # A bag lists those that came one after the other as well.
         if source != JOINTS and facts.noun == 'robot' and len(offered) > 1:
             topic = facts.streams[source].topic
-            evidence = f'Their images come on {topic} in turn, and each set has one or the other.'
+            evidence = f'They all publish on {topic}, so a set may contain an image of any of them.'
             title = f'{len(offered)} publishers send {source}'
-            fix = 'Stop the one that does not belong there.'
+            fix = 'Stop the publishers that do not belong there.'
             yield Finding(Severity.WARN, title, evidence, fix, commands=(f'ros2 topic info -v {topic}',))
 
 
@@ -105,8 +105,8 @@ def _silent_topics(facts: Facts) -> Findings:
     silent = [source for source, stream in facts.streams.items() if not stream.problem and not stream.messages]
     if silent:
         topics = [topic for source in silent for topic in facts.streams[source].topics]
-        evidence = f'The {facts.noun} has {some(topics)}, but nothing came.'
-        fix = 'See whether the drivers run, and whether their QoS fits.'
+        evidence = f'The {facts.noun} has {some(topics)}, but no message came.'
+        fix = 'Check that the drivers run, and that their QoS is compatible.'
         commands = tuple(f'ros2 topic hz {topic}' for topic in topics) if facts.noun == 'robot' else ()
         yield Finding(Severity.FAIL, f'there is no message of {some(silent)}', evidence, fix, commands=commands)
 
@@ -118,25 +118,25 @@ def _undecodable(facts: Facts) -> Findings:
         if stream.undecodable:
             title = f'{count(stream.undecodable)} of {count(stream.messages)} messages of {source} cannot be used'
             severity = Severity.FAIL if source in useless else Severity.WARN
-            fix = f'Let the driver send what can be used, or give another topic to topics.{source}.'
+            fix = f'Correct what the driver sends, or set topics.{source} to another topic.'
             parameters = _topic_parameters(facts, {source: likely[source]}) if source in likely else {}
-            yield Finding(severity, title, f'The last one: {stream.detail}.', fix, parameters)
+            yield Finding(severity, title, f'The last of them: {stream.detail}.', fix, parameters)
 
 
 def _joint_names(facts: Facts) -> Findings:
     joints, names = facts.joints, facts.settings.spec.joint_names
     if joints.missing and facts.streams[JOINTS].messages:
         title = f'{len(joints.missing)} of {len(names)} joints never come: {some(joints.missing, 4)}'
-        told = [f'The {facts.noun} has these other names: {some(joints.extra, 20)}.'] if joints.extra else []
+        told = [f'The {facts.noun} has joints with other names: {some(joints.extra, 20)}.'] if joints.extra else []
         near = likely_joints(joints.missing, joints.extra)
-        told += [f'You wrote {name}, the {facts.noun} has {other}.' for name, other in near.items()]
-        fix = 'Set joint_names to the names of the robot, in the order of the training data.'
+        told += [f'joint_names has {name}, the {facts.noun} has {other}.' for name, other in near.items()]
+        fix = 'Set joint_names to the names that the robot publishes, in the order of the training data.'
         is_whole = len(near) == len(joints.missing)
         renamed = {'joint_names': [near.get(name, name) for name in names]} if is_whole else {}
-        yield Finding(Severity.FAIL, title, ' '.join(told) or 'No message names them.', fix, renamed)
+        yield Finding(Severity.FAIL, title, ' '.join(told) or 'No message contains them.', fix, renamed)
     elif joints.extra:
         title = f'{len(joints.extra)} published joints are not in joint_names'
-        yield Finding(Severity.NOTE, title, f'They are left out: {some(joints.extra, 20)}.')
+        yield Finding(Severity.NOTE, title, f'They are not used: {some(joints.extra, 20)}.')
 
 
 def _slow_joints(facts: Facts) -> Findings:
@@ -146,16 +146,22 @@ def _slow_joints(facts: Facts) -> Findings:
         period_ms = group.steps.period_ms if group.steps else 0.0
         title = f'{some(group.names, 2)} come every {span(period_ms)}'
         if period_ms > age_ms:
-            evidence = f'joint_max_age_ms is {age_ms:g}, so no position is near enough to an image.'
-            yield Finding(Severity.FAIL, title, evidence, 'Publish joints faster.')
+            evidence = (
+                f'joint_max_age_ms is {age_ms:g}. Samples further than that from an anchor frame are not used, so anchor '
+                'frames are dropped.'
+            )
+            yield Finding(Severity.FAIL, title, evidence, 'Publish the joints faster.')
         elif anchor and period_ms > 1.05 * anchor.period_ms:
-            evidence = f'That is slower than the anchor ({span(anchor.period_ms)}): a line over so long hides quick motion.'
-            yield Finding(Severity.WARN, title, evidence, 'Publish joints faster.')
+            evidence = (
+                f'That is slower than the anchor ({span(anchor.period_ms)}). Positions are interpolated between samples, and '
+                'over so long a time that misses quick motion.'
+            )
+            yield Finding(Severity.WARN, title, evidence, 'Publish the joints faster.')
         elif group.steps and group.steps.longest_gap_ms > age_ms:
             at = span(1e3 * group.steps.longest_gap_at_s)
-            title = f'{some(group.names, 2)} pause for {span(group.steps.longest_gap_ms)}, {at} after they begin'
-            evidence = 'Joints are not interpolated across a gap; the anchor frames in it are dropped.'
-            yield Finding(Severity.WARN, title, evidence, 'Look at what publishes them, and at the load of its machine.')
+            title = f'{some(group.names, 2)} pause for {span(group.steps.longest_gap_ms)}, {at} after their first message'
+            evidence = 'Positions are not interpolated across such a gap, so the anchor frames in it are dropped.'
+            yield Finding(Severity.WARN, title, evidence, 'Check the node that publishes them, and the load of its machine.')
 
 
 def _tolerance(facts: Facts) -> Findings:
@@ -163,19 +169,20 @@ def _tolerance(facts: Facts) -> Findings:
     if enough_ms is None or facts.jumps:
         return
     now, then = (facts.what_if.cell(facts.anchor, ms).share for ms in (facts.tolerance_ms, enough_ms))
-    mend: dict[str, Value] = {'tolerance_ms': enough_ms}
+    better: dict[str, Value] = {'tolerance_ms': enough_ms}
     if then - now >= _WORTH_SHARE:
         severity = Severity.FAIL if now < _POOR_SHARE else Severity.WARN
         title = f'tolerance_ms {facts.tolerance_ms:g} is too small: {enough_ms:g} is enough'
         evidence = f'With {enough_ms:g} ms, {per_cent(then)} of the anchor frames become sets instead of {per_cent(now)}.'
-        yield Finding(severity, title, evidence, 'Allow as much, if that is near enough for the task.', mend)
+        fix = 'Increase tolerance_ms, if your task tolerates data that far apart.'
+        yield Finding(severity, title, evidence, fix, better)
         return
     followers = [s for name, s in facts.streams.items() if name not in (facts.anchor, JOINTS)]
     shortest_ms = min((s.steps.period_ms for s in followers if s.steps), default=facts.tolerance_ms)
     if facts.tolerance_ms > shortest_ms:
         title = f'tolerance_ms {facts.tolerance_ms:g} is more than a frame period ({span(shortest_ms)})'
-        evidence = 'A lost frame is then replaced by its neighbour without a word.'
-        yield Finding(Severity.WARN, title, evidence, f'{enough_ms:g} is enough here.', mend)
+        evidence = 'If a frame is lost, the set silently takes the frame before or after it.'
+        yield Finding(Severity.WARN, title, evidence, f'Decrease tolerance_ms: {enough_ms:g} is enough here.', better)
 
 
 def _anchor(facts: Facts) -> Findings:
@@ -193,12 +200,11 @@ def _anchor(facts: Facts) -> Findings:
     if then.share - now.share >= _WORTH_SHARE or (then.share >= now.share - _SAME_SHARE and is_nearer):
         title = f'{best} would be the best anchor'
         evidence = (
-            f'{per_cent(then.share)} of its frames become sets within {span(then.p99_ms)}; of {anchor} {per_cent(now.share)} '
-            f'within {span(now.p99_ms)} (99th percentiles).'
+            f'{per_cent(then.share)} of its frames become sets, with a skew of {span(then.p99_ms)} (99th percentile). With '
+            f'{anchor} it is {per_cent(now.share)}, with a skew of {span(now.p99_ms)}.'
         )
-        yield Finding(
-            Severity.NOTE, title, evidence, 'Keep the anchor that the training data were made with.', {'anchor': best}
-        )
+        fix = 'Change the anchor only if the training data are made with the same anchor.'
+        yield Finding(Severity.NOTE, title, evidence, fix, {'anchor': best})
 
 
 def _rates(facts: Facts) -> Findings:
@@ -206,9 +212,10 @@ def _rates(facts: Facts) -> Findings:
     for source, stream in facts.streams.items():
         if source == JOINTS or not anchor_hz or not stream.rate_hz or anchor_hz < 1.3 * stream.rate_hz:
             continue
-        title = f'{source} is slower than the anchor: {stream.rate_hz:.1f} Hz to {anchor_hz:.1f} Hz'
-        evidence = 'Its frames go into several sets each, or anchors find none.'
-        yield Finding(Severity.NOTE, title, evidence, 'An anchor as slow avoids it.', {'anchor': source})
+        title = f'{source} is slower than the anchor: {stream.rate_hz:.1f} Hz instead of {anchor_hz:.1f} Hz'
+        evidence = 'So several sets share one of its frames, or anchor frames find no frame within tolerance_ms.'
+        fix = f'To avoid this, make {source} the anchor, in training too.'
+        yield Finding(Severity.NOTE, title, evidence, fix, {'anchor': source})
 
 
 def _gaps(facts: Facts) -> Findings:
@@ -221,7 +228,7 @@ def _gaps(facts: Facts) -> Findings:
             title = f'{source} loses frames: about {count(steps.lost)} ({per_cent(share)})'
             at = span(1e3 * steps.longest_gap_at_s)
             longest = f'The longest gap is {span(steps.longest_gap_ms)}, {at} after its first frame.'
-            yield Finding(Severity.WARN, title, longest, 'Look at USB, network and DDS buffers.')
+            yield Finding(Severity.WARN, title, longest, 'Check the USB and network connections and the DDS buffers.')
 
 
 def _late_or_early(facts: Facts) -> Findings:
@@ -230,19 +237,19 @@ def _late_or_early(facts: Facts) -> Findings:
             continue
         if stream.begins_s > _ABSENT_S:
             title = f'{source} begins {span(1e3 * stream.begins_s)} after the others'
-            yield Finding(Severity.WARN, title, 'No set is made before.', 'Begin when every driver runs.')
+            yield Finding(Severity.WARN, title, 'No set can be made before that.', 'Wait until every driver runs.')
         if facts.duration_s - stream.ends_s > _ABSENT_S:
             title = f'{source} ends {span(1e3 * (facts.duration_s - stream.ends_s))} before the others'
-            yield Finding(Severity.WARN, title, 'No set is made after.', 'Did the driver die, or the cable come loose?')
+            yield Finding(Severity.WARN, title, 'No set can be made after that.', 'Check the driver and the cable.')
 
 
 def _changing_content(facts: Facts) -> Findings:
     for source, stream in facts.streams.items():
         if len(stream.contents) > 1:
             title = f'{source} changes its encoding or size'
-            evidence = f'It sent {some(list(stream.contents), 4)}. Two drivers on one topic?'
+            evidence = f'It sent {some(list(stream.contents), 4)}. Perhaps two drivers publish on the same topic.'
             command = f'ros2 topic info -v {stream.topic}'
-            yield Finding(Severity.WARN, title, evidence, 'See who publishes it.', commands=(command,))
+            yield Finding(Severity.WARN, title, evidence, clocks.FIND_PUBLISHERS, commands=(command,))
 
 
 def _still_pictures(facts: Facts) -> Findings:
@@ -250,10 +257,13 @@ def _still_pictures(facts: Facts) -> Findings:
     for source, stream in facts.streams.items():
         if 0 < most_s < stream.longest_still_s:
             title = f'the picture of {source} does not change for {span(1e3 * stream.longest_still_s)}'
-            evidence = f'Bit for bit the same under new stamps, until {span(1e3 * stream.still_until_s)} after the beginning.'
+            evidence = (
+                'Its images have new stamps but are the same, bit for bit, until '
+                f'{span(1e3 * stream.still_until_s)} after the beginning.'
+            )
             fix = (
-                'See whether the camera is frozen or covered: some drivers repeat the last image. In a simulation that may be '
-                'right: set diagnostics.max_still_s to 0.'
+                'Check whether the camera is frozen or covered: some drivers repeat the last image. In a simulation this may '
+                'be correct; then set diagnostics.max_still_s to 0.'
             )
             yield Finding(Severity.WARN, title, evidence, fix)
 
@@ -264,9 +274,9 @@ def _drops(facts: Facts) -> Findings:
         return
     severity = Severity.FAIL if facts.share < _POOR_SHARE else Severity.WARN
     most = max(drops, key=lambda key: drops[key])
-    title = f'{per_cent(1 - facts.share)} of the anchor frames give no set, most for {most}'
-    fix = 'Mend what else is found; where nothing is, the reason says which stream to look at.'
-    yield Finding(severity, title, f'The last one: {facts.details[most]}.', fix)
+    title = f'{per_cent(1 - facts.share)} of the anchor frames give no set, mostly because of {most}'
+    fix = 'Correct the other findings first. If there are none, check the stream that the last drop names.'
+    yield Finding(severity, title, f'The last drop: {facts.details[most]}.', fix)
 
 
 RULES: tuple[Callable[[Facts], Findings], ...] = (

@@ -115,11 +115,11 @@ def drop_share(summary: Mapping[str, Any]) -> float | None:
 def _always(summary: Mapping[str, Any]) -> Iterator[Reason]:
     """What no bag should have, whatever the others are like."""
     if not summary['sets']:
-        yield Reason('no set at all', math.inf)
+        yield Reason('no sets', math.inf)
     for told in summary.get('content', ()):
         yield Reason(f'{told["title"]} ({told["evidence"]})', math.inf)
     if faults := summary['drops'].get('encoder_fault', 0):
-        yield Reason(f'{count(faults)} features held NaN or infinity', math.inf)
+        yield Reason(f'{count(faults)} features contained NaN or infinity', math.inf)
 
 
 def _measures(summaries: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
@@ -131,7 +131,9 @@ def _measures(summaries: Mapping[str, Mapping[str, Any]]) -> list[Measure]:
     lengths = _numbers({name: summary['span_s'] or None for name, summary in summaries.items()})
     found = [
         Measure('drops', _numbers({name: drop_share(summary) for name, summary in summaries.items()}), per_cent, 0.02, 1),
-        Measure('sets a second', _numbers({name: s['rate_hz'] for name, s in summaries.items()}), lambda hz: f'{hz:.1f}', 0.5),
+        Measure(
+            'sets per second', _numbers({name: s['rate_hz'] for name, s in summaries.items()}), lambda hz: f'{hz:.1f}', 0.5
+        ),
         Measure('length', lengths, _seconds, 1.0, -1),
         *(
             Measure(f'skew of {source}', {name: skew['p95_ms'] for name, skew in skews.items()}, span, 2.0, 1)

@@ -117,9 +117,9 @@ def _bag_by_bag(overview: Overview) -> Html:
         if measure.name.startswith(_LANES):
             told = measure.show(max(measure.values.values()))
             lanes.append(lane(measure.name, measure.values, measure.middle, 'set', told))
-    lead = 'From the first to the last in order of name. A full lane is the largest value, which stands beside it.'
+    lead = 'The bags are sorted by name. A full bar is the largest value, which is printed on the right.'
     if len(names) > len(parts):
-        lead += ' Of several bags that share a bar it shows the one furthest from the median.'
+        lead += ' If several bags share a bar, it shows the one furthest from the median.'
     return section('Bag by bag', tag('div', *lanes, class_='timeline'), lead=lead)
 
 
@@ -140,7 +140,7 @@ def _failed(overview: Overview) -> Html:
     rows = [(count(len(named[reason])), reason, _names(named[reason])) for reason in reasons[:_REASONS]]
     return section(
         'Failed',
-        table('Reasons of failures', ['bags', 'reason', 'which'], rows, 'text failures'),
+        table('Reasons for failures', ['bags', 'reason', 'which'], rows, 'text failures'),
         lead='A second run with the same options tries them again.' + _left_out(len(reasons)),
     )
 
@@ -164,7 +164,8 @@ def _begun(overview: Overview) -> Html:
     if not begun:
         return Html('')
     lead = (
-        'A run works on them, or was ended; then a second run does them again. Bags that were never begun are not known here.'
+        'A run is working on these bags, or it was stopped; then a second run does them again. Bags that were never begun are '
+        'not listed here.'
     )
     return section('Begun and not finished', tag('p', some(begun, 20)), lead=lead)
 
@@ -175,11 +176,11 @@ def _standing_out(overview: Overview, previews: Mapping[str, bytes | None]) -> H
     of_cameras = f'Each picture is a set from the middle of the bag: {", ".join(cameras)}.' if cameras else ''
     are_enough = len(overview.of(DONE)) >= LEAST_BAGS
     lead = (
-        'Each figure is compared with the median of all bags that are done. What lies more than five robust standard '
-        f'deviations away stands out; where bags are few it takes more. {of_cameras}'
+        'Each figure is compared with the median of all bags that are done. A bag stands out if a figure is more than five '
+        f'robust standard deviations away, or further if there are only a few bags. {of_cameras}'
     )
     if not are_enough:
-        lead = f'Fewer than {LEAST_BAGS} bags are done: too few to say what is usual. {of_cameras}'
+        lead = f'Fewer than {LEAST_BAGS} bags are done, which is too few to know what is usual. {of_cameras}'
     shown = [name for name in comparison.reasons if name in previews]
     cards = [_card(name, [reason.sentence for reason in comparison.reasons[name]], previews[name]) for name in shown]
     more = len(comparison.reasons) - len(shown)
@@ -188,8 +189,10 @@ def _standing_out(overview: Overview, previews: Mapping[str, bytes | None]) -> H
     return section(
         'Standing out',
         tag('div', *cards, class_='bags-shown') if cards else none,
-        tag('p', f'{count(more)} more stand out less; the table of bags has them all.', class_='lead more') if more else '',
-        tag('h3', 'Usual ones, to compare' if are_enough else 'Some of the bags') if typical else '',
+        tag('p', f'{count(more)} more bags stand out less; they are in the table of bags.', class_='lead more')
+        if more
+        else '',
+        tag('h3', 'Usual bags, for comparison' if are_enough else 'Some of the bags') if typical else '',
         tag('div', *typical, class_='bags-shown') if typical else '',
         lead=lead,
     )
@@ -219,9 +222,9 @@ def _distributions(overview: Overview) -> Html:
     if not plots and not alike:
         return Html('')
     lead = (
-        'Each bag counts once; the figures are the median and, in brackets, the middle 90 %. Orange: bags that stand out by '
-        "it. A skew is the 95th percentile over a bag's sets, and the distance of features that of a bag's mean feature from "
-        'the median of all bags.'
+        'Each bag counts once. The figures are the median and, in brackets, the range of the middle 90 %. Orange bars are '
+        "bags that stand out by this figure. A skew is the 95th percentile over a bag's sets. The distance of features is how "
+        "far a bag's mean feature is from the median of all bags."
     )
     return section(
         'Over the run',
@@ -262,13 +265,15 @@ def _bags(overview: Overview) -> Html:
     head = tag('tr', *(tag('th', tag('button', column, type='button'), scope='col') for column in _COLUMNS))
     rows = [tag('tr', *_row(record, overview, distances)) for record in records[:_LISTED]]
     label = tag(
-        'label', 'Show bags whose row holds ', tag('input', id='filter', type='search', placeholder='for example: stands out')
+        'label',
+        'Show bags whose row contains ',
+        tag('input', id='filter', type='search', placeholder='for example: stands out'),
     )
     shown = tag('span', f'{count(len(rows))} of {count(len(records))}', id='shown', role='status')
     every = tag('table', tag('caption', 'Every bag'), tag('thead', head), tag('tbody', *rows), class_='bags')
     lead = (
-        'Failed ones first, then those that stand out. A click on a column sorts. Skew: the largest of the 95th percentiles. '
-        'Features: distance from the median of all bags.'
+        'Failed bags come first, then those that stand out. Click on a column to sort. Skew: the largest of the 95th '
+        'percentiles. Features: distance from the median of all bags.'
     )
     return section('Bags', tag('p', label, shown, class_='filter'), tag('div', every, class_='scroll'), lead=lead)
 

@@ -142,7 +142,7 @@ def _candidates(name: str, device: torch.device, precision: str) -> list[str]:
     if not able:
         known = sorted({p for kind in here.values() for p in kind.precisions}, key=PRECISIONS.index)
         what = f'the engine {name}' if name != 'auto' else f'{device.type}'
-        raise ConfigError(f'precision: {precision} is not what {what} runs in; set precision to {" or ".join(known)}')
+        raise ConfigError(f'precision: {what} does not support {precision}; set precision to {" or ".join(known)}')
     return able
 
 
@@ -163,12 +163,12 @@ def _checked(
         raise EngineUnavailable(_kind_and_text(error)) from error
     off_by = relative_error(features, expected)
     if not off_by <= ERROR_BOUNDS[precision]:
-        raise EngineUnavailable(f'its error of {off_by:.1e} is past the bound of {ERROR_BOUNDS[precision]:.0e}')
+        raise EngineUnavailable(f'its error of {off_by:.1e} is above the limit of {ERROR_BOUNDS[precision]:.0e}')
 
     def rebuild() -> Engine:
         anew = kind.build(encoder, spec, device, precision, threads)
         if not np.array_equal(check_features(anew, spec), features):
-            raise EngineUnavailable('built anew it gives other features than before')
+            raise EngineUnavailable('after it was rebuilt, it gives other features than before')
         return anew
 
     return Choice(engine, off_by, 'asked for', rebuild)

@@ -49,7 +49,7 @@ class CudaGraphEngine(FixedBatchEngine):
         self.precision = precision
         exact_float32()
         if precision == 'bf16' and torch.cuda.get_device_capability(device) < (8, 0):
-            raise EngineUnavailable('this GPU has no bfloat16 arithmetic')
+            raise EngineUnavailable('this GPU does not support bfloat16')
         with torch.cuda.device(device):
             index = torch.cuda.current_device()
         self._stream, self._turn = _stream_of(index, 0), _turn_of(index)

@@ -56,7 +56,7 @@ class Inputs:
 
 def _copy(name: str, slot: NDArray[Any], rows: NDArray[Any]) -> None:
     if rows.shape[1:] != slot.shape[1:]:  # which NumPy would broadcast
-        raise ValueError(f'{name} are of shape {rows.shape}; the encoder takes {("B", *slot.shape[1:])}')
+        raise ValueError(f'{name} are of shape {rows.shape}; the encoder needs {("B", *slot.shape[1:])}')
     np.copyto(slot[: len(rows)], rows, casting='equiv')
     slot[len(rows) :] = 0
 

@@ -65,7 +65,7 @@ class OpenVinoEngine(FixedBatchEngine):
         self._network = Network(folded(encoder), spec)
         self._core = self._openvino.Core()
         if precision == 'bf16' and 'BF16' not in self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-            raise EngineUnavailable('this CPU has no bfloat16 arithmetic')
+            raise EngineUnavailable('this CPU does not support bfloat16')
         self._options = {
             # Left alone, it would choose bf16 by itself where the CPU has it.
             'INFERENCE_PRECISION_HINT': _HINTS[precision],

@@ -47,7 +47,7 @@ class PackedEngine(FixedBatchEngine):
         if not torch.backends.mkldnn.is_available():
             raise EngineUnavailable('this torch is built without oneDNN')
         if precision == 'bf16' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            raise EngineUnavailable('this CPU has no bfloat16 arithmetic that oneDNN uses')
+            raise EngineUnavailable('this CPU does not support bfloat16 in oneDNN')
         self._network = Network(with_convolutions_in(folded(encoder), _DTYPES[precision]), spec).eval()
         super().__init__(spec)
 

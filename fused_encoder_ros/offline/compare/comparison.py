@@ -259,8 +259,8 @@ def _nothing_in_common(a: RecordedFeatures, b: RecordedFeatures) -> str:
     nearest_ns = int(np.minimum(left, right).min())
     begin_ns = int(b.stamps_ns[0] - a.stamps_ns[0])
     return (
-        f'{a.path} and {b.path} have no stamp in common, and sets are matched by equal stamps. The nearest two stamps are '
-        f'{span(nearest_ns / 1e6)} ({nearest_ns} ns) apart, and {b.path} begins {span(abs(begin_ns) / 1e6)} '
+        f'{a.path} and {b.path} have no stamp in common, but only sets with equal stamps are compared. The nearest two stamps '
+        f'are {span(nearest_ns / 1e6)} ({nearest_ns} ns) apart, and {b.path} begins {span(abs(begin_ns) / 1e6)} '
         f'{"after" if begin_ns > 0 else "before"} {a.path}. Compare files of one recording. If they are, a clock was set, an '
         'offset was applied, or another camera was the anchor'
     )

@@ -55,7 +55,7 @@ def _header(comparison: Comparison) -> Html:
         'header',
         tag('p', 'Comparison of features', class_='kind'),
         tag('h1', f'A: {first}, B: {second}'),
-        tag('p', 'Sets are matched by equal stamps. A difference is that of B to A.', class_='lead'),
+        tag('p', 'Sets with equal stamps are compared. Every difference is B minus A.', class_='lead'),
     )
 
 
@@ -64,9 +64,9 @@ def _totals(comparison: Comparison) -> Html:
     return tiles(
         (
             (count(comparison.sets), f'sets in both; {count(comparison.a.alone)} only in A, {count(comparison.b.alone)} in B'),
-            (per_cent(comparison.equal / comparison.sets), 'of them equal, bit for bit'),
+            (per_cent(comparison.equal / comparison.sets), 'of them are equal, bit for bit'),
             (number(figures.largest) if figures else NOTHING, 'largest difference of a value'),
-            (number(figures.median) if figures else NOTHING, 'typical difference, the median'),
+            (number(figures.median) if figures else NOTHING, 'median difference of a set'),
             (cosine(figures.cosine_least) if figures else NOTHING, 'smallest cosine'),
         )
     )
@@ -75,7 +75,7 @@ def _totals(comparison: Comparison) -> Html:
 def _figures(comparison: Comparison) -> Html:
     groups = {
         'all sets in both': comparison.figures,
-        'those of the same frames and joints': comparison.figures_same_inputs,
+        'sets with the same frames and joints': comparison.figures_same_inputs,
     }
     found = {name: figures for name, figures in groups.items() if figures}
     if not found:
@@ -94,10 +94,10 @@ def _figures(comparison: Comparison) -> Html:
         row('cosine, smallest', lambda f: cosine(f.cosine_least)),
     ]
     lead = (
-        'Of each set the largest absolute difference of its values counts; median, 99 % and largest are over the sets. '
-        'Relative is to the largest value of the set in A.'
+        "A set's difference is the largest absolute difference of its values. Median, 99 % and largest are over the sets. "
+        'Relative means relative to the largest value of the set in A.'
     )
-    return section('Differences', table('Differences over the sets', ['', *found], rows), lead=lead)
+    return section('Differences', table('Differences of the sets', ['', *found], rows), lead=lead)
 
 
 def _over_time(comparison: Comparison) -> Html:
@@ -122,7 +122,7 @@ def _over_time(comparison: Comparison) -> Html:
     ticks = charts.ticks(charts.time_ticks(over_time.part_s * len(over_time.largest)))
     axis = tag('div', tag('span'), ticks, tag('span'), class_='lane')
     lead = (
-        f'In parts of {part}, from {_when(over_time.begin_ns)}. A full bar is the largest part of its lane; on the right are '
+        f'In parts of {part}, from {_when(over_time.begin_ns)}. A full bar is the largest value of its row. On the right are '
         'the largest difference and numbers of sets.'
     )
     if comparison.worst_ns is not None and highest:
@@ -174,7 +174,7 @@ def _files(comparison: Comparison) -> Html:
         row('file', (a.file, b.file)),
         row('sets', (a.sets, b.sets)),
         row('only here', (a.alone, b.alone)),
-        row('of these before or after the other file', (a.alone_outside, b.alone_outside)),
+        row('of these before the start or after the end of the other file', (a.alone_outside, b.alone_outside)),
         row('features with NaN or infinity', (a.not_finite, b.not_finite)),
     ]
     return section('Files', table('Both files', ['', 'A', 'B'], rows, 'text parameters'))
@@ -183,12 +183,12 @@ def _files(comparison: Comparison) -> Html:
 def _made_with(comparison: Comparison) -> Html:
     rows = [(name, _value(a), _value(b)) for name, a, b in comparison.made_with]
     lacks = [
-        f'{letter} does not say: {some(missing, 20)}.'
+        f'{letter} does not contain: {some(missing, 20)}.'
         for letter, own, other in (('A', comparison.a, comparison.b), ('B', comparison.b, comparison.a))
         if (missing := [key for key in other.made_with if key not in own.made_with])
     ]
     told = table('What differs', ['what', 'A', 'B'], rows, 'text parameters') if rows else tag('p', 'Nothing differs.')
-    lead = 'Where spec, matching, model, engine and version differ, as far as both files say it. '
+    lead = 'Differences in spec, matching, model, engine and version, as far as both files contain them. '
     return section('Made with', told, lead=lead + ' '.join(lacks))
 
 

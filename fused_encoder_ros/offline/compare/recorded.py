@@ -70,7 +70,7 @@ def read_recorded(path: Path, topic: str = '') -> RecordedFeatures:
     if not path.exists():
         raise FeaturesError(f'{path} does not exist; give a Parquet file of `fused-encoder encode`, or a bag')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        raise FeaturesError(f'{path} is a folder and no rosbag2 bag; give a Parquet file or a bag')
+        raise FeaturesError(f'{path} is a folder but not a rosbag2 bag; give a Parquet file or a bag')
     is_bag = path.is_dir() or path.suffix in BAG_SUFFIXES
     return _in_order(_of_bag(path, topic) if is_bag else _of_parquet(path))
 
@@ -78,7 +78,7 @@ def read_recorded(path: Path, topic: str = '') -> RecordedFeatures:
 def _in_order(recorded: RecordedFeatures) -> RecordedFeatures:
     stamps_ns = recorded.stamps_ns
     if not stamps_ns.size:
-        raise FeaturesError(f'{recorded.path} holds no set at all')
+        raise FeaturesError(f'{recorded.path} contains no sets')
     if (stamps_ns[1:] > stamps_ns[:-1]).all():
         return recorded
     order = np.argsort(stamps_ns)
@@ -86,8 +86,8 @@ def _in_order(recorded: RecordedFeatures) -> RecordedFeatures:
     again = np.flatnonzero(stamps_ns[1:] == stamps_ns[:-1])
     if again.size:
         raise FeaturesError(
-            f'{recorded.path}: several sets have one stamp, the first {stamps_ns[again[0]]} ns, so it cannot be said which '
-            'belong together. A bag that is played in a loop gives such sets: record one pass of it'
+            f'{recorded.path}: several sets have the same stamp (the first is {stamps_ns[again[0]]} ns), so it is unclear '
+            'which belong together. This happens if a bag is played in a loop: record only one pass of it'
         )
     inputs = {name: column[order] for name, column in recorded.inputs.items()}
     return RecordedFeatures(recorded.path, stamps_ns, recorded.values[order], inputs, recorded.told[order], recorded.made_with)
@@ -124,13 +124,15 @@ def _columns(path: Path, file: pq.ParquetFile) -> RecordedFeatures:
     for batch in file.iter_batches(_ROWS, columns=list(columns)):
         for name, column in zip(batch.schema.names, batch.columns):
             if column.null_count:
-                raise FeaturesError(f'{path}: column {name} has rows without a value; `fused-encoder encode` writes none')
+                raise FeaturesError(
+                    f'{path}: column {name} has rows without a value; use a file as `fused-encoder encode` wrote it'
+                )
             numbers = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
             part = columns[name][at : at + batch.num_rows]
             part[:] = numbers.to_numpy(zero_copy_only=False).reshape(part.shape)
         at += batch.num_rows
     if at != rows:
-        raise FeaturesError(f'{path} is damaged: it says {rows} rows and has {at}; encode its bag again')
+        raise FeaturesError(f'{path} is damaged: it should have {rows} rows but has {at}; encode its bag again')
     about = {key: value for key, value in (schema.metadata or {}).items() if key.startswith(_ABOUT)}
     return RecordedFeatures(
         path=path,
@@ -183,7 +185,7 @@ def _of_bag(path: Path, topic: str) -> RecordedFeatures:
         values += message.data.tobytes()
         hashes[message.header.frame_id] = None
     if not stamps_ns:
-        raise FeaturesError(f'{path} holds no set at all: topic {topic} has no message')
+        raise FeaturesError(f'{path} contains no sets: topic {topic} has no messages')
     inputs, told = _columns_of_sets(stamps_ns, sets)
     return RecordedFeatures(
         path=path,
@@ -199,7 +201,7 @@ def _topic_of(path: Path, connections: list[Connection], topic: str) -> str:
     images = sorted({absolute(c.topic) for c in connections if c.msgtype == TYPES[STAMPED_TOPIC]})
     found = [name for name in images if (name == absolute(topic) if topic else name.endswith(f'/{STAMPED_TOPIC}'))]
     if len(found) > 1:
-        raise FeaturesError(f'bag {path} holds features of several nodes: {", ".join(found)}; choose one with --topic')
+        raise FeaturesError(f'bag {path} contains features of several nodes: {", ".join(found)}; choose one with --topic')
     if not found:
         has = f'has {", ".join(images)}' if images else f'has none of {TYPES[STAMPED_TOPIC]}'
         raise FeaturesError(
@@ -214,13 +216,13 @@ def _check_message(path: Path, topic: str, message: Any, stamp_ns: int, usual_by
     form = message.encoding, message.height, message.is_bigendian, message.step, 4 * message.width
     if form != ('32FC1', 1, 0, size, size) or not size:
         raise FeaturesError(
-            f'bag {path}: {topic} holds a picture ({message.encoding}, {message.width}×{message.height}) and no feature at '
-            f'{stamp_ns} ns; name the topic of the features with --topic'
+            f'bag {path}: {topic} holds a picture ({message.encoding}, {message.width}×{message.height}) instead of a feature '
+            f'at {stamp_ns} ns; name the topic of the features with --topic'
         )
     if usual_bytes and size != usual_bytes:
         raise FeaturesError(
             f'bag {path}: {topic} holds features of {usual_bytes // 4} and, at {stamp_ns} ns, of {size // 4} values; the '
-            'encoder was exchanged while it was recorded: record one encoder'
+            'encoder was exchanged during the recording; record only one encoder'
         )
 
 

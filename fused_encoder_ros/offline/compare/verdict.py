@@ -64,7 +64,7 @@ def _sentence(comparison: Comparison) -> str:
     if figures is None:
         return f'{_sets(comparison.sets)} are in both, and none of them has finite features in both.'
     return (
-        f'The features of {_sets(figures.sets)} in both differ by {number(figures.largest)} at most, and typically by '
+        f'The features of {_sets(figures.sets)} in both differ by {number(figures.largest)} at most, with a median of '
         f'{number(figures.median)}; the smallest cosine is {cosine(figures.cosine_least)}.'
     )
 
@@ -76,20 +76,20 @@ def _held_against(comparison: Comparison, limits: Limits) -> Iterator[Finding]:
             yield Finding(
                 Severity.FAIL,
                 'features hold NaN or infinity',
-                f'{side.file}: {_sets(side.not_finite)}, left out of all figures.',
-                'The node and `encode` write no such features; look at what has written or changed the file.',
+                f'{side.file}: {_sets(side.not_finite)}, which no figure includes.',
+                'The node and `encode` never write such features. Find out which program wrote or changed the file.',
             )
     if limits.max_difference is not None and figures and figures.largest > limits.max_difference:
         yield Finding(
             Severity.FAIL,
             'the largest difference is above --max-difference',
-            f'It is {figures.largest:.6g}, and {limits.max_difference:g} is allowed.',
+            f'It is {figures.largest:.6g}, but only {limits.max_difference:g} is allowed.',
         )
     if limits.min_cosine is not None and figures and figures.cosine_least < limits.min_cosine:
         yield Finding(
             Severity.FAIL,
             'the smallest cosine is below --min-cosine',
-            f'It is {cosine(figures.cosine_least)}, and {limits.min_cosine:g} is asked for.',
+            f'It is {cosine(figures.cosine_least)}, but at least {limits.min_cosine:g} is required.',
         )
     for side in (comparison.a, comparison.b):
         if side.alone:
@@ -108,16 +108,16 @@ def _reasons(comparison: Comparison) -> Iterator[Finding]:
     if not comparison.inputs_known:
         yield Finding(
             Severity.NOTE,
-            'whether the sets are made of the same frames and joints is not known',
-            'Not both files say it.',
-            "A bag does when it holds the node's topic `sets` too.",
+            'it is not known whether the sets are made of the same frames and joints',
+            'At least one file does not contain this.',
+            "To include it in a bag, record the node's topic `sets` too.",
         )
     elif _say_all_the_same(comparison) and (same := comparison.figures_same_inputs) and same.largest:
         yield Finding(
             Severity.NOTE,
             'sets of the same frames and joints differ, though both files were made in the same way',
-            f'{_sets(same.sets)} differ by up to {number(same.largest)}. The kind of processor or GPU and the versions of the '
-            'libraries are not in the files, and decide the last bits.',
+            f'{_sets(same.sets)} differ by up to {number(same.largest)}. Another processor, GPU or version of a library may '
+            'be the cause: these change the last bits, and the files do not contain them.',
         )
 
 
@@ -127,7 +127,7 @@ def _say_all_the_same(comparison: Comparison) -> bool:
 
 def _where(side: Side) -> str:
     if side.alone_outside == side.alone:
-        return 'All lie before the first or after the last set of the other file.'
+        return 'All are before the first or after the last set of the other file.'
     outside = f', {count(side.alone_outside)} before or after' if side.alone_outside else ''
     return f'{count(side.alone - side.alone_outside)} between sets of the other file{outside}.'
 

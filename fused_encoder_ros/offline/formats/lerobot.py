@@ -87,7 +87,7 @@ class LeRobotEpisode:
         for name, value in _frame(step).items():
             if value.shape == (1,):
                 raise ConfigError(
-                    f'lerobot writes no vector of a single number, which {name} would be; export to another format'
+                    f'lerobot cannot write {name}, since it is a vector of only one number; export to another format'
                 )
             is_image = value.ndim == 3
             about = ['height', 'width', 'channels'] if is_image else names.get(name)
@@ -161,10 +161,10 @@ def _kind(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _difference(own: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
     if own['rate'] != usual['rate']:
-        return f'it has {own["rate"]} steps a second and most bags {usual["rate"]}: choose one rate with --rate'
+        return f'it has {own["rate"]} steps per second, but most bags have {usual["rate"]}; choose one rate with --rate'
     name = next(name for name in (*usual, *own) if own.get(name) != usual.get(name))
     said = [' '.join(map(str, kinds.get(name, ['nothing']))) for kinds in (own, usual)]
-    return f'its {name} is {said[0]} and that of most bags {said[1]}: export it into a folder of its own'
+    return f'its {name} is {said[0]}, but that of most bags is {said[1]}; export it into its own folder'
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -194,7 +194,7 @@ def lerobot_version() -> str:
     """Of the package that is installed. Raises ConfigError for one with other internals than those that are corrected here."""
     version = importlib.metadata.version('lerobot')
     if not version.startswith('0.4.'):
-        raise ConfigError(f"--to lerobot works with lerobot 0.4, and {version} is installed: pip install '.[lerobot]'")
+        raise ConfigError(f"--to lerobot works with lerobot 0.4, but {version} is installed: pip install '.[lerobot]'")
     return version
 
 

@@ -57,7 +57,7 @@ class BagEpisode:
         self._topics = {source: absolute(names[0]).removesuffix(COMPRESSED_SUFFIX) for source, names in episode.topics.items()}
         taken = [*self._topics.values(), ACTION_TOPIC, _SETS, *FeatureTopics.TYPES]
         if twice := sorted({topic for topic in taken if taken.count(topic) > 1}):
-            raise ConfigError(f'{twice[0]} would be the topic of two things in the bag; export to another format')
+            raise ConfigError(f'{twice[0]} would be used as a topic twice in the bag; export to another format')
         kinds = {topic: JOINT_STATE if source == JOINTS else IMAGE for source, topic in self._topics.items()}
         kinds |= {ACTION_TOPIC: JOINT_STATE, _SETS: TYPES[SETS_TOPIC]}
         if episode.model_hash:

@@ -88,9 +88,9 @@ def clock(seconds: float) -> str:
 def describe_skews(camera: str, skews: Skews, tolerance_ms: float) -> str:
     """The histogram in a sentence, for those who do not see it."""
     return (
-        f'Histogram: nearest frames of {camera} lie {span(skews.low_ms, True)} to {span(skews.high_ms, True)} from the anchor '
-        f'(5th and 95th percentile), in the middle {span(skews.middle_ms, True)}; the tolerance is {tolerance_ms:g} ms; '
-        f'{count(sum(skews.sets))} are in sets, {count(skews.beyond)} lie beyond the chart.'
+        f'Histogram: nearest frames of {camera} are {span(skews.low_ms, True)} to {span(skews.high_ms, True)} from the anchor '
+        f'(5th and 95th percentile), with a median of {span(skews.middle_ms, True)}; the tolerance is {tolerance_ms:g} ms; '
+        f'{count(sum(skews.sets))} are in sets, {count(skews.beyond)} are beyond the chart.'
     )
 
 

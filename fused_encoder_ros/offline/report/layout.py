@@ -93,7 +93,7 @@ def check_replaceable(out: Path, kind: str) -> None:
     if not out.exists():
         return
     if not out.is_file() or generator(kind).encode() not in out.read_bytes()[:1000]:
-        raise OutputError(f'{out} exists and is no {kind}, so it is not replaced; choose another place')
+        raise OutputError(f'{out} exists and is not a {kind}, so it is not replaced; choose another place')
 
 
 def _finding(finding: Finding, names: Collection[str]) -> Html:

@@ -72,7 +72,7 @@ def _verdict(facts: Facts, verdict: Verdict) -> Html:
     rate = facts.counts.sets / facts.duration_s if facts.duration_s else 0.0
     figures = (
         (count(facts.counts.sets), f'sets of {count(facts.counts.anchors)} frames of {facts.anchor}'),
-        (f'{rate:.1f} Hz', 'sets a second of recording'),
+        (f'{rate:.1f} Hz', 'sets per second of recording'),
         (span(worst[furthest]) if worst else NOTHING, f'largest skew in a set{f", of {furthest}" if furthest else ""}'),
         (f'{facts.tolerance_ms:g} ms', 'tolerance'),
     )
@@ -91,7 +91,7 @@ def _timeline(facts: Facts) -> Html:
     for source, counts in timeline.messages.items():
         usual = float(np.median([n for n in counts[:-1] if n] or [1]))
         silent = sum(1 for n in counts[:-1] if not n)
-        about = f'{source}: messages in each {bin_name}, {usual:g} as a rule, none in {silent} of {len(counts)} parts'
+        about = f'{source}: messages in each {bin_name}, usually {usual:g}, none in {silent} of {len(counts)} parts'
         rows.append((source, charts.lane([n / usual for n in counts], 'stream', about), f'{count(sum(counts))}'))
     anchors = timeline.anchors
     frames = float(np.median([sum(part) for part in zip(*anchors.values()) if any(part)] or [1]))
@@ -106,8 +106,9 @@ def _timeline(facts: Facts) -> Html:
     length_s = timeline.bin_s * len(timeline.messages[JOINTS])
     axis = tag('div', tag('span'), charts.ticks(charts.time_ticks(length_s)), tag('span'), class_='lane')
     lead = (
-        f'Messages of each source, then what became of the frames of {facts.anchor}, in parts of {bin_name}. A full '
-        'lane is the usual number, a hole is silence. Drops are drawn large enough to be seen; the numbers are totals.'
+        f'Messages of each source, then sets and drops of {facts.anchor}, over the time of the bag, in parts of {bin_name}. '
+        'A full bar is the usual number, and a gap means that no message came. The bars of drops are enlarged to be visible. '
+        'The numbers are totals.'
     )
     return section('Along the bag', tag('div', *lanes, axis, class_='timeline'), lead=lead)
 
@@ -128,12 +129,15 @@ def _streams(facts: Facts) -> Html:
         row('rate', lambda s: f'{s.rate_hz:.1f} Hz' if s.rate_hz else NOTHING),
         row('period and jitter', steps(lambda s: f'{span(s.period_ms)} ± {span(s.jitter_ms)}')),
         row('longest gap', steps(lambda s: f'{span(s.longest_gap_ms)} at {span(1e3 * s.longest_gap_at_s)}')),
-        row('lost, by the gaps', steps(lambda s: count(s.lost))),
+        row('lost, estimated from gaps', steps(lambda s: count(s.lost))),
         row('encoding and size', lambda s: some(list(s.contents), 3) or NOTHING),
         row('not usable', lambda s: count(s.undecodable)),
         row('odd stamps', _odd_stamps),
     ]
-    lead = 'Period and gaps come from the stamps, the rate from the times of recording. Jitter is half the middle 90 %.'
+    lead = (
+        'Period and gaps come from the stamps, the rate from the times of recording. Jitter is half the range of the middle '
+        '90 %.'
+    )
     return section('Rates and gaps', table('Each source', ['', *facts.streams], rows, 'wide'), lead=lead)
 
 
@@ -147,7 +151,7 @@ def _skews(facts: Facts) -> Html:
     for camera, skews in facts.skews.items():
         drawing = charts.histogram(skews, facts.tolerance_ms, charts.describe_skews(camera, skews, facts.tolerance_ms))
         beyond = f', {count(skews.beyond)} beyond the chart' if skews.beyond else ''
-        caption = tag('figcaption', tag('strong', camera), f' middle {span(skews.middle_ms, True)}{beyond}')
+        caption = tag('figcaption', tag('strong', camera), f' median {span(skews.middle_ms, True)}{beyond}')
         plots.append(tag('figure', caption, drawing))
     if not plots:
         return section('Skew to the anchor', tag('p', 'There are no two cameras to compare.'))
@@ -174,10 +178,10 @@ def _offsets(facts: Facts) -> Html:
     reach = f'−{MOST_MS} to +{MOST_MS} ms'
     header = ['', 'to be added to its stamps', f'motion that the joints explain, by offset, {reach}', 'stamp_offset_ms in use']
     lead = (
-        'How the stamps of each camera lie to those of the joints, from the motion in its pictures. It counts on top of '
-        'stamp_offset_ms, and is of the middle of the exposure.'
+        'Offset of the stamps of each camera relative to those of the joints, measured from the motion in its pictures. It is '
+        'in addition to stamp_offset_ms, and holds for the middle of the exposure.'
     )
-    return section('Time offsets', table('Each camera against the joints', header, rows, 'wide'), lead=lead)
+    return section('Time offsets', table('Each camera relative to the joints', header, rows, 'wide'), lead=lead)
 
 
 def _describe_curve(camera: str, offset: Offset) -> str:
@@ -215,11 +219,11 @@ def _clocks(facts: Facts) -> Html:
         'drift to the recorder',
     ]
     lead = (
-        'The estimated offset is how much longer a source needs from its stamp to the recorder than the anchor. It holds the '
-        'difference of the ways and that of the clocks; the bag alone cannot tell these apart, and it shows nothing of a '
-        'camera that is stamped on arrival.'
+        'The estimated offset is how much longer a source needs from its stamp to the recorder than the anchor. It is the sum '
+        'of the difference in transport time and the difference of the clocks, which the bag alone cannot separate. For a '
+        'camera that is stamped on arrival, it shows nothing.'
     )
-    return section('Clocks', table('Each source against the anchor', header, rows, 'wide'), lead=lead)
+    return section('Clocks', table('Each source relative to the anchor', header, rows, 'wide'), lead=lead)
 
 
 def _what_if(facts: Facts) -> Html:
@@ -233,11 +237,12 @@ def _what_if(facts: Facts) -> Html:
         ]
         rows.append([f'{tolerance_ms:g} ms', *cells])
     lead = (
-        'Share of the anchor frames that become sets, sets a second, and the 99th percentile of the skew in them, by '
-        'tolerance and anchor, from the recorded stamps. Framed: in use. Bold: the smallest that is enough, lost frames aside.'
+        'Share of the anchor frames that become sets, sets per second, and the 99th percentile of the skew in them, for each '
+        'tolerance and anchor, from the recorded stamps. Framed: in use. Bold: the smallest tolerance that is enough if no '
+        'frame is lost.'
     )
     if facts.jumps:
-        lead = 'A clock jumped back in this bag, so that stamps alone do not say what belongs together: no table.'
+        lead = 'A clock jumped back in this bag, so the stamps alone do not show which messages belong together.'
         return section('What if', tag('p', lead))
     if not any(cell.share for cells in what_if.cells.values() for cell in cells):
         return section('What if', tag('p', 'No tolerance and no anchor would give a set.'))
@@ -256,10 +261,10 @@ def _cell(cell: Cell, is_used: bool, is_enough: bool) -> Html:
 def _joints(facts: Facts) -> Html:
     joints = facts.joints
     total = len(facts.settings.spec.joint_names)
-    come = f'{total - len(joints.missing)} of the {total} joints in joint_names come.'
+    come = f'{total - len(joints.missing)} of the {total} joints in joint_names are published.'
     lead = f'{come} Positions are interpolated at the stamp of the anchor.'
     rows = [_joint_row(group) for group in joints.groups]
-    header = ['joints that come together', 'messages', 'period', 'longest gap', 'samples at most (99 %)']
+    header = ['joints that come together', 'messages', 'period', 'longest gap', 'distance to the samples used (99 %)']
     groups = table('Joints by publisher', header, rows, 'wide names') if rows else ''
     names = [('Missing', joints.missing), ('Published, but not in joint_names', joints.extra)]
     lists = [tag('p', tag('strong', f'{label}: '), some(found, 60)) for label, found in names if found]
@@ -279,10 +284,13 @@ def _joint_row(group: JointGroup) -> list[object]:
 
 def _samples(facts: Facts) -> Html:
     if not facts.samples:
-        return section('Sets from along the bag', tag('p', 'There is none to show.'))
+        return section('Sets from along the bag', tag('p', 'There are no sets to show.'))
     size = facts.settings.spec.image_size
     smaller = f', shown at {LARGEST}' if size > LARGEST else ''
-    lead = f'What the encoder gets: {size}×{size} pixels a camera{smaller}. Do they show one moment, and each its own side?'
+    lead = (
+        f'What the encoder gets: {size}×{size} pixels per camera{smaller}. Check that all pictures of a set show the same '
+        'moment, and that each camera shows its own side.'
+    )
     return section(
         'Sets from along the bag', tag('div', *(_sample(facts, one) for one in facts.samples), class_='strip'), lead=lead
     )
@@ -315,8 +323,11 @@ def _outcomes(facts: Facts) -> Html:
         return section('Drops', tag('p', 'Every anchor frame became a set, and every message could be used.'))
     rows = [(key, count(number), facts.details.get(key, '')) for key, number in counts.drops.most_common()]
     rows += [(key, count(number), facts.details.get(key, '')) for key, number in counts.rejects.most_common()]
-    lead = 'Anchor frames without a set by reason, and messages of other sources that could not be used by source and reason.'
-    return section('Drops', table('Reasons', ['reason', 'count', 'the last one'], rows, 'text drops'), lead=lead)
+    lead = (
+        'Anchor frames without a set, by reason. Below them, messages of other sources that could not be used, by source and '
+        'reason.'
+    )
+    return section('Drops', table('Reasons', ['reason', 'count', 'the last of them'], rows, 'text drops'), lead=lead)
 
 
 def _topics(facts: Facts) -> Html:

@@ -387,7 +387,7 @@ def test_a_lifecycle_manager_can_own_the_node(desk: Desk) -> None:
     for round_number in range(3):
         assert change(desk, Transition.TRANSITION_CONFIGURE) and state(desk) == 'inactive'
         refused = set_parameter(desk, 'pixel_divisor', 1.0)
-        assert not refused.successful and 'read at configure' in refused.reason
+        assert not refused.successful and 'is read when the node is configured' in refused.reason
         assert change(desk, Transition.TRANSITION_ACTIVATE) and state(desk) == 'active'
         desk.wait_until_heard()
         send_sets(desk, 10_000 * round_number, 3)

@@ -83,5 +83,5 @@ def test_a_feature_that_is_no_number_becomes_a_drop(bag: Path) -> None:
 
 def test_a_bag_without_one_of_the_cameras_is_named(bag: Path) -> None:
     settings = Settings.from_values({'cameras': ['left_wrist', 'front']})
-    with pytest.raises(BagError, match=r'no topic /front/image for front; it has .*/global/image'):
+    with pytest.raises(BagError, match=r'no topic /front/image for front; the bag has .*/global/image'):
         list(read_observations(bag, settings))

@@ -237,7 +237,7 @@ def test_joints_come_over_several_topics(desk: Desk) -> None:
         desk.spin(0.05)
     desk.wait(lambda: 'no_joints' in desk.drops().values(), 'a drop')
     details = [report['detail'] for report in desk.reports if report.get('drop') == 'no_joints']
-    assert details[-1].endswith(f'of the anchor: {gripper}')
+    assert details[-1].endswith(f'missing: {gripper}')
     desk.wait(lambda: desk.status('joint_states (/gripper)')[0] == 2, 'an ERROR for the silent topic')
     desk.wait(lambda: desk.status('encoder')[2]['stale_joints'] == gripper, 'the joint in diagnostics')
     assert '/gripper: 0 messages in' in node.log

@@ -189,9 +189,10 @@ def judge(window: list[Look], reference: Reference, distances: dict[str, float] 
     faults = []
     for number, (name, camera) in enumerate(reference.cameras.items()):
         measures = np.array([look.measures[number] for look in window], np.float64)
-        fault = _of_measures(name, camera, measures, speed, reference.is_weak) or _of_pictures(
-            name, reference, pictures[name], own[name], exchanged.get(name)
-        )
+        shown = exchanged.get(name)
+        # Another camera's pictures may well be of another sharpness and brightness.
+        of_measures = None if shown else _of_measures(name, camera, measures, speed, reference.is_weak)
+        fault = of_measures or _of_pictures(name, reference, pictures[name], own[name], shown)
         if fault is not None:
             faults.append(fault)
     faults += _of_joints(np.array([look.joints for look in window]), speeds, reference, distances)
@@ -327,7 +328,7 @@ def _refined(likeness: Likeness, grids: Points, start: Hypothesis, undone: float
 
 def _unlike(likeness: Likeness) -> float:
     """What ordinary new data do not pass: half as far again as the training's own, and a margin."""
-    return 1.5 * likeness.furthest + 0.6
+    return 1.5 * likeness.furthest + 1.0
 
 
 def _fits(gain: float, count: int) -> str:

@@ -120,13 +120,14 @@ class Watcher:
     """Watches what observations show. Its findings depend on the observations alone, so bag and live agree.
 
     Attributes:
+        reference: what the training data were like.
         faults: what is wrong now.
         told: every fault that there was, by key.
         distances: how far each camera, and the joints, are from the training data; 1 is as far as the training data go.
     """
 
     def __init__(self, reference: Reference) -> None:
-        self._reference = reference
+        self.reference = reference
         self._looker = Looker(reference.profile.fed['cameras'])
         self._window: deque[Look] = deque(maxlen=WINDOW)
         self._looks = 0
@@ -150,7 +151,7 @@ class Watcher:
 
     def _judge(self) -> None:
         begin_ns, now_ns = self._window[0].stamp_ns, self._window[-1].stamp_ns
-        seen = {fault.key: fault for fault in judge(list(self._window), self._reference, self.distances)}
+        seen = {fault.key: fault for fault in judge(list(self._window), self.reference, self.distances)}
         for key, fault in seen.items():
             track = self._tracks.setdefault(key, _Track(fault, begin_ns))
             track.fault, track.seen, track.missed = fault, track.seen + 1, 0

@@ -106,10 +106,11 @@ class _Profiler:
                         tally.take(outcome)
                         if isinstance(outcome, Observation):
                             maker.see(outcome)
+            figures = tally.figures()
             try:
                 profile = maker.finish(*self._features(maker.observations))
             except ConfigError as error:
-                drops, details = tally.figures()['drops'], tally.figures()['details']
+                drops, details = figures['drops'], figures['details']
                 most = max(drops, key=lambda reason: drops[reason], default='')
                 why = f'; most anchor frames were dropped because of {most}: {details[most]}' if most else ''
                 raise BagError(f'bag {bag.uri}: {error}{why}') from error
@@ -118,7 +119,7 @@ class _Profiler:
             keep_preview(folder, bag, tally.middle)
         written_to = f'{job.out.rstrip("/")}/{output}'
         elapsed_s = time.perf_counter() - start_s
-        return {'bag': bag.uri, 'output': written_to, **tally.figures(), 'elapsed_s': elapsed_s}
+        return {'bag': bag.uri, 'output': written_to, **figures, 'elapsed_s': elapsed_s}
 
     def _features(self, observations: Sequence[Observation]) -> tuple[Any, str]:
         if self._model is None or not observations:

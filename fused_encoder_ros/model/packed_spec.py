@@ -35,10 +35,7 @@ def read_packed_spec(path: str | os.PathLike[str]) -> ObservationSpec | None:
     Raises:
         CheckpointError: when the file is missing or damaged.
     """
-    path = checked_path(path)
-    if path.suffix != SAFETENSORS_SUFFIX:
-        return None
-    about = about_in(path, _read_metadata(path))
+    path, about, *_ = _opened(path)
     return None if about is None else spec_in(path, about)
 
 
@@ -48,11 +45,8 @@ def read_packed_profile(path: str | os.PathLike[str]) -> bytes | None:
     Raises:
         CheckpointError: when the file is missing or damaged.
     """
-    path = checked_path(path)
-    if path.suffix != SAFETENSORS_SUFFIX:
-        return None
-    header, begin = _read_header(path)
-    if about_in(path, header.get('__metadata__') or {}) is None or PROFILE not in header:
+    path, about, header, begin = _opened(path)
+    if about is None or PROFILE not in header:
         return None
     try:
         first, last = header[PROFILE]['data_offsets']
@@ -69,8 +63,7 @@ def read_packed_offsets(path: str | os.PathLike[str]) -> dict[str, float]:
     Raises:
         CheckpointError: when the file is missing or damaged.
     """
-    path = checked_path(path)
-    about = about_in(path, _read_metadata(path)) if path.suffix == SAFETENSORS_SUFFIX else None
+    path, about, *_ = _opened(path)
     return {} if about is None else offsets_in(path, about)
 
 
@@ -125,11 +118,17 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _read_metadata(path: Path) -> dict[str, str]:
+def _opened(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None, dict[str, Any], int]:
+    """The checked path, what the packer wrote (None when it was not packed), and what `_read_header` gives."""
+    path = checked_path(path)
+    if path.suffix != SAFETENSORS_SUFFIX:
+        return path, None, {}, 0
+    header, begin = _read_header(path)
     try:
-        return dict(_read_header(path)[0].get('__metadata__') or {})
+        metadata = dict(header.get('__metadata__') or {})
     except (ValueError, TypeError) as error:
         raise damaged(path, error) from error
+    return path, about_in(path, metadata), header, begin
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from pathlib import Path
 
 from fused_encoder_ros.content.profile import Profile
 from fused_encoder_ros.content.reference import Reference
@@ -21,12 +19,12 @@ def reference_in(checkpoint: str, spec: ObservationSpec) -> Reference | None:
     """
     if not checkpoint:
         return None
-    path = Path(os.path.expanduser(checkpoint))
-    contents = read_packed_profile(path)
+    contents = read_packed_profile(checkpoint)
     if contents is None:
         return None
-    Profile.from_bytes(contents, str(path)).check_fits(spec, str(path))
-    return _learned(contents, str(path))
+    reference = _learned(contents, checkpoint)
+    reference.profile.check_fits(spec, checkpoint)
+    return reference
 
 
 @lru_cache(maxsize=2)

@@ -168,7 +168,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
     offsets_ns = {source: settings.sync.stamp_offsets_ns.get(source, 0) for source in pipeline.sources}
     pipeline.watch_motion(meter)
     recording = record(subject, pipeline, progress)
-    reference = settings.reference()
+    watcher = watcher_of(pipeline)
     tracks = recording.tracks
     begin_ns = min((track.recorded[0] for track in tracks.values() if track.recorded), default=0)
     end_ns = max((track.recorded[-1] for track in tracks.values() if track.recorded), default=0)
@@ -219,12 +219,12 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         skews={camera: one for camera, one in compared.items() if one is not None},
         worst_skew_ms={source: SetSkew.of(ns).worst_ms for source, ns in in_sets.items()},
         offsets=meter.offsets(),
-        trained_offsets=reference.profile.trained_offsets() if reference else {},
+        trained_offsets=watcher.reference.profile.trained_offsets() if watcher else {},
         what_if=what_if(matchings, tolerance_ms),
         timeline=_timeline(recording, streams, begin_ns, end_ns),
         samples=list(recording.samples.values()),
         settings=settings,
-        content=told_of(pipeline) if watcher_of(pipeline) else None,
+        content=told_of(pipeline) if watcher else None,
         versions=_versions(),
     )
 

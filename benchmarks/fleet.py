@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -45,6 +46,7 @@ from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
 SECONDS = 20.0
+BAGS = 12
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 PEAK = """
@@ -106,12 +108,13 @@ def main() -> None:
 
 
 def speed(folder: Path, rounds: int) -> dict[str, Any]:
-    """What became of one bag and of four, raw and as JPEG."""
+    """What became of one bag and of several, raw and as JPEG."""
     result: dict[str, Any] = {}
     for kind in ('raw', 'jpeg'):
-        for number in range(1, 4):
-            shutil.copytree(folder / kind / '0', folder / kind / str(number))
-        result[kind] = {**one_bag(folder / kind / '0', folder, rounds), 'four bags': workers(folder / kind, folder, rounds)}
+        one = one_bag(folder / kind / '0', folder, rounds)
+        for number in range(1, BAGS):
+            shutil.copytree(folder / kind / '0', folder / kind / str(number), copy_function=os.link)
+        result[kind] = {**one, f'{BAGS} bags': workers(folder / kind, folder, rounds)}
         print(json.dumps({kind: result[kind]}, indent=2), flush=True)
     return result
 
@@ -282,36 +285,36 @@ def plain_loop(bag: Path) -> None:
 
 
 def workers(bags: Path, folder: Path, rounds: int) -> dict[str, Any]:
-    """Four bags by the command, as it is run, start and loading of the model included."""
+    """Several bags by the command, as it is run, start and loading of the model included."""
     size = sum(file.stat().st_size for file in bags.rglob('*') if file.is_file())
     topics = [f'--set={name}={value}' for name, value in parameters(bags.name, 1).items()]
-    times: dict[int, list[float]] = {1: [], 2: []}
+    every_core = sorted(os.sched_getaffinity(0))
+    subjects = {
+        'one worker on one core': (1, every_core[:1]),
+        'one worker': (1, every_core),
+        'two workers': (2, every_core),
+    }
+    times: dict[str, list[float]] = {name: [] for name in subjects}
     sets = 0
     for _ in range(rounds):
-        for count in times:
+        for name, (count, cores) in subjects.items():
             start = time.perf_counter()
-            command = [
-                sys.executable,
-                '-m',
-                'fused_encoder_ros.cli',
-                'encode',
-                str(bags),
-                '--out',
-                str(folder / 'out'),
-                '--json',
-            ]
-            done = subprocess.run([*command, f'--workers={count}', *topics], capture_output=True, text=True, check=True)
-            times[count].append(time.perf_counter() - start)
+            pinned = ['taskset', '--cpu-list', ','.join(map(str, cores))]
+            command = [sys.executable, '-m', 'fused_encoder_ros', 'encode', str(bags), '--out', str(folder / 'out'), '--json']
+            done = subprocess.run(
+                [*pinned, *command, f'--workers={count}', *topics], capture_output=True, text=True, check=True
+            )
+            times[name].append(time.perf_counter() - start)
             sets = sum(one['sets'] for one in json.loads(done.stdout))
             shutil.rmtree(folder / 'out')
-    seconds = {count: float(np.median(values)) for count, values in times.items()}
+    seconds = {name: float(np.median(values)) for name, values in times.items()}
     return {
         'sets': sets,
         'gb': round(size / 1e9, 2),
         'threads a worker': 1,
-        'seconds by workers': {str(count): round(value, 2) for count, value in seconds.items()},
-        'two workers against one': round(seconds[1] / seconds[2], 2),
-        'minutes a GB, two workers': round(seconds[2] / 60 / (size / 1e9), 3),
+        'seconds': {name: round(value, 2) for name, value in seconds.items()},
+        'two workers on two cores against one on one': round(seconds['one worker on one core'] / seconds['two workers'], 2),
+        'minutes a GB, two workers': round(seconds['two workers'] / 60 / (size / 1e9), 3),
     }
 
 

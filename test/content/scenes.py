@@ -68,14 +68,13 @@ def faults_in(reference: Reference, observations: list[Observation], change: Cha
     return list(found.values()), first_s
 
 
-def of_camera(camera: str, change: Callable[[Picture], Picture], spec: ObservationSpec = SPEC) -> Change:
+def of_camera(camera: str, change: Callable[[Picture], Picture]) -> Change:
     """A change of one camera's pictures."""
-    at = 3 * spec.cameras.index(camera)
 
     def apply(observation: Observation) -> Observation:
-        images = observation.images.copy()
-        images[..., at : at + 3] = change(np.ascontiguousarray(images[..., at : at + 3]))
-        return replace(observation, images=images)
+        pictures = dict(observation.camera_images)
+        pictures[camera] = change(np.ascontiguousarray(pictures[camera]))
+        return replace(observation, images=np.concatenate(list(pictures.values()), axis=2))
 
     return apply
 
@@ -96,7 +95,7 @@ def exchanged(one: str, other: str) -> Change:
     def apply(observation: Observation) -> Observation:
         pictures = dict(observation.camera_images)
         pictures[one], pictures[other] = pictures[other], pictures[one]
-        return replace(observation, images=np.concatenate([pictures[c] for c in SPEC.cameras], axis=2))
+        return replace(observation, images=np.concatenate(list(pictures.values()), axis=2))
 
     return apply
 

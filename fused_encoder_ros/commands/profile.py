@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import add_parameters, parameter_values
@@ -32,11 +33,14 @@ def add_commands(commands: Any) -> None:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from fused_encoder_ros.fleet.profiling import PROFILE, ProfileJob
+    from fused_encoder_ros.fleet.profiling import PROFILE, ProfileJob, odd_bags
     from fused_encoder_ros.settings import Settings
 
     settings = Settings.from_values({**parameter_values(options), 'content_faults': 'off'})
     code = run(options, ProfileJob(settings, options.out), _format)
+    for bag, fault in odd_bags(options.out):
+        what = f'{fault.title}, unlike in the other bags ({fault.evidence})'
+        print(f'WARNING: {bag.uri}: {what}. If this is a fault, make the profile without it, and train again', file=sys.stderr)
     if not options.json:
         print(f'profile of all bags: {options.out.rstrip("/")}/{PROFILE}')
     return code

@@ -93,6 +93,13 @@ class Profile:
             if told
         }
 
+    def looks(self) -> list[Look]:
+        """The rows as looks; their stamps are not kept."""
+        return [
+            Look(0, row['grids'], row['measures'], row['joints'].astype(np.float64), row['speeds'].astype(np.float64))
+            for row in self.rows
+        ]
+
     def to_bytes(self) -> bytes:
         """The contents of a profile file: NumPy's .npz with the arrays `about` (JSON) and `rows`."""
         about = {

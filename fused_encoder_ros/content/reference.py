@@ -31,6 +31,8 @@ _USUAL, _NEAR, _FAR = 0.5, 0.95, 0.99
 """Quantiles of the held-out training data: the middle, what most do not pass, and what counts as the furthest. They are of
 single rows, not of means over a bag, since the pictures of a few seconds are nearly the same."""
 
+_ODD = 0.05
+"""So many of the bags, and one at the least, do not make ordinary what they alone show: their camera may have been covered."""
 
 _LEAST_DISTANCE = 0.05
 """What data may always differ, though the training data are all the same."""
@@ -98,8 +100,7 @@ class Likeness:
         near, furthest = np.quantile(own, [_NEAR, _FAR])
         self.near, self.furthest = (max(float(limit) - self.usual, _LEAST_DISTANCE) for limit in (near, furthest))
         self.tellings = [
-            Telling(hypothesis, _least_gain(sound[number], faulty[number], hypothesis.least_gain))
-            for number, hypothesis in enumerate(hypotheses)
+            _telling(hypothesis, sound[number], faulty[number], bags) for number, hypothesis in enumerate(hypotheses)
         ]
 
     def distance(self, values: Values) -> float:
@@ -168,16 +169,14 @@ class Reference:
         for number, name in enumerate(names):
             measures = rows['measures'][:, number].astype(np.float64)
             moves = speed > self.moving
-            restless = measures[moves, 3] / speed[moves]
             gains_as = {
                 other: _gain_as(likenesses[number], likenesses[k], grids[:, number], grids[:, k])
                 for k, other in enumerate(names)
                 if k != number
             }
-            lowest, highest = np.quantile(measures, [0.01, 0.99], axis=0)
-            self.cameras[name] = CameraReference(
-                likenesses[number], lowest, highest, float(np.quantile(restless, 0.02)) if moves.any() else 0.0, gains_as
-            )
+            lowest, highest = _limits(measures, self.bags)
+            restless = _limits(measures[moves, 3] / speed[moves], self.bags[moves])[0] if moves.any() else 0.0
+            self.cameras[name] = CameraReference(likenesses[number], lowest, highest, float(restless), gains_as)
         self._learn_joints(rows['joints'].astype(np.float64))
         self._learn_features(rows['feature'].astype(np.float64))
 
@@ -204,6 +203,14 @@ class Reference:
             self.features = Likeness(features, self.bags, (), points)
 
 
+def _limits(values: Points, bags: NDArray[np.uint64]) -> tuple[Points, Points]:
+    """The lowest and highest of values [N, ...] that are ordinary: some bags may be faulty themselves."""
+    of_bags = [np.quantile(values[bags == bag], [0.02, 0.98], axis=0) for bag in np.unique(bags)]
+    lowest, highest = np.sort(of_bags, axis=0).swapaxes(0, 1)
+    out = 0 if len(of_bags) < ENOUGH_BAGS else max(round(_ODD * len(of_bags)), 1)
+    return lowest[out], highest[-1 - out]
+
+
 def picture_points(grids: Values) -> Points:
     """Grids float64 [..., H, W, 3] as points: coarser, and divided by their brightness, so that exposure changes nothing."""
     *lead, height, width, _ = grids.shape
@@ -222,6 +229,16 @@ def _ordinary_light(middle: Points) -> Points:
     return np.array([direction.ravel() for direction in (*channels, *shades)])
 
 
+def _telling(hypothesis: Hypothesis, sound: Points, faulty: Points, bags: NDArray[np.uint64]) -> Telling:
+    """How well a fault can be told, by what undoing it gains with each row as it is, and with each made faulty."""
+    if hypothesis.fault != 'moved':
+        return Telling(hypothesis, _least_gain(sound, faulty, hypothesis.least_gain))
+    # A moved camera is not told from one view, but from all that it shows while the robot moves: a bag counts as a whole.
+    own = [bags == bag for bag in np.unique(bags)]
+    sound, faulty = (np.array([gains[rows].mean() for rows in own]) for gains in (sound, faulty))
+    return Telling(hypothesis, _least_gain(sound, faulty, hypothesis.least_gain, _NEAR))
+
+
 def _gain_as(own: Likeness, other: Likeness, own_grids: Values, other_grids: Values) -> float | None:
     """By how much pictures must be more probable for another camera's than for the own, to be taken for the other's."""
 
@@ -232,7 +249,7 @@ def _gain_as(own: Likeness, other: Likeness, own_grids: Values, other_grids: Val
     return _least_gain(nearer(own_grids), nearer(other_grids), _GAIN_AS)
 
 
-def _least_gain(sound: Points, faulty: Points, least: float) -> float | None:
+def _least_gain(sound: Points, faulty: Points, least: float, quantile: float = _FAR) -> float | None:
     """What tells faulty data from sound ones; None where nothing does. See `Telling.gain`."""
-    gain = max(float(np.quantile(sound, _FAR)), 0.0) + least
+    gain = max(float(np.quantile(sound, quantile)), 0.0) + least
     return gain if float(np.median(faulty)) > gain else None

@@ -22,8 +22,8 @@ _STRIDE = int(LOOKS_PER_S)
 _CONFIRMED = 2
 """A fault is told when it was seen in so many judgements in a row, one a second."""
 
-_DOUBTFUL = {'moved': 6, 'unlike': 6}
-"""These take longer: what is new in view for a few seconds may look like them."""
+_DOUBTFUL = {'moved': 6, 'unlike': 6, 'beyond_training': 6}
+"""These take longer: what is new in view for a few seconds may look like them, and an arm may reach further once."""
 
 _GONE = 3
 """And is over when it was not seen in so many."""
@@ -39,6 +39,9 @@ _EXPLAINED = 0.6
 
 _ARM_RESTS = 0.25
 """Where so many of the joints stand still, they are not stuck: an arm rests."""
+
+_BEYOND, _LEAST_BEYOND = 0.25, 0.05
+"""A joint is beyond the range that it had in training from so much of that range on, and from so many rad or m on."""
 
 _SAME_PICTURE = 8.0
 """Grey levels by which two topics that carry one camera's pictures may differ: their frames may be of different times."""
@@ -210,7 +213,7 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
         digits = 2 if of == _SHARPNESS else 1
         return f'{figure} {now[of]:.{digits}f}; in training, {lowest[of]:.{digits}f} to {highest[of]:.{digits}f}'
 
-    brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.6 * (255 - highest[_BRIGHTNESS]))
+    brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.4 * (255 - highest[_BRIGHTNESS]))
     if now[_CONTRAST] < 0.3 * strict * lowest[_CONTRAST]:
         fix = 'Uncover the lens, and check that there is enough light.'
         return ContentFault(
@@ -295,12 +298,18 @@ def _best(
     distance: float,
     strict: float,
     explained: Collection[str] = (),
+    within: Collection[str] = (),
 ) -> tuple[Hypothesis, float] | None:
-    """The fault that brings values nearest to the training data once it is undone, and by how much; None for none."""
+    """The fault that brings values nearest to the training data once it is undone, and by how much; None for none.
+
+    Joints that are `explained` already have no other fault. A joint that is `within` its range has no fault of its own.
+    """
     beyond, found = 0.0, None
     for telling in likeness.tellings:
         hypothesis = telling.hypothesis
         if telling.gain is None or not set(hypothesis.joints).isdisjoint(explained):
+            continue
+        if len(hypothesis.joints) == 1 and hypothesis.joints[0] in within:
             continue
         undone = likeness.distance(hypothesis.undone(values))
         gain = distance - undone - hypothesis.stretch
@@ -363,10 +372,14 @@ def _of_joints(
             fix = 'Check its encoder and its driver.'
             yield ContentFault(JOINTS, 'stuck', f'the joint {names[number]} does not move', evidence, fix, names[number])
     strict = _WEAK if reference.is_weak else 1.0
+    margin = strict * np.maximum(_BEYOND * (profile.highest - profile.lowest), _LEAST_BEYOND)
+    now = np.median(positions, axis=0)
+    beyond = (now < profile.lowest - margin) | (now > profile.highest + margin)
+    within = {name for name, is_beyond in zip(names, beyond) if not is_beyond}
     explained: set[str] = set()
     sound = positions
     # One fault at a time, that which explains most first: joints may have several.
-    while (found := _best(likeness, sound, likeness.distance(sound), strict, explained)) is not None:
+    while (found := _best(likeness, sound, likeness.distance(sound), strict, explained, within)) is not None:
         hypothesis, gain = found
         about = 'the joints' if len(hypothesis.joints) == len(names) else ' and '.join(hypothesis.joints)
         ranges = _ranges(positions, profile, hypothesis.joints)
@@ -374,9 +387,7 @@ def _of_joints(
         yield ContentFault(JOINTS, hypothesis.fault, f'{about} {hypothesis.what}', evidence, hypothesis.fix, about)
         explained.update(hypothesis.joints)
         sound = hypothesis.undone(sound)
-    margin = 0.1 * strict * np.maximum(profile.highest - profile.lowest, 0.05)
-    now = np.median(positions, axis=0)
-    for number in np.flatnonzero((now < profile.lowest - margin) | (now > profile.highest + margin)):
+    for number in np.flatnonzero(beyond):
         if names[number] in explained:
             continue
         evidence = _ranges(positions, profile, (names[number],))

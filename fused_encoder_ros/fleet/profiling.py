@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fused_encoder_ros.content.profile import Profile, ProfileMaker, merge
+from fused_encoder_ros.content.reference import ENOUGH_BAGS, Reference
+from fused_encoder_ros.content.watch import ContentFault, judge
 from fused_encoder_ros.errors import BagError, ConfigError, OutputError
 from fused_encoder_ros.fleet.jobs import Report, greeting_of, keep_preview, made_of, parts_of, results_of, that_of
+from fused_encoder_ros.fleet.manifest import DONE, Record, read_manifest
 from fused_encoder_ros.fleet.storage import BagRef, file_system, is_remote, local_copy, written
 from fused_encoder_ros.offline.bag import Bag
 from fused_encoder_ros.offline.files import completed
@@ -21,9 +24,6 @@ from fused_encoder_ros.offline.observations import outcomes_of
 from fused_encoder_ros.offline.tally import Tally
 from fused_encoder_ros.pipeline.data import Observation
 from fused_encoder_ros.settings import Settings
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from fused_encoder_ros.fleet.manifest import Record
 
 PROFILE = 'profile.npz'
 """Name of the profile of all bags, in the folder of the results."""
@@ -74,6 +74,26 @@ class ProfileJob:
             with results_of(self.out, PROFILE) as folder, completed({'profile': folder / PROFILE}, force=True) as files:
                 files['profile'].write_bytes(merged.to_bytes())
         return misfits
+
+
+def odd_bags(out: str) -> Iterator[tuple[BagRef, ContentFault]]:
+    """Bags of a profile that do not look like the others, and why; none where there are too few to know.
+
+    Args:
+        out: the folder in which `ProfileJob` has written.
+
+    Raises:
+        ConfigError, OutputError: when a profile in it is missing or damaged.
+    """
+    done = [record for record in read_manifest(out)[1] if record.status == DONE]
+    if len(done) < ENOUGH_BAGS:
+        return
+    reference = Reference(Profile.from_bytes(_read(out, PROFILE), f'{out}/{PROFILE}'))
+    for record in done:
+        name = record.outputs[0]
+        one = Profile.from_bytes(_read(out, name), f'{out}/{name}')
+        for fault in judge(one.looks(), reference):
+            yield record.bag, fault
 
 
 class _Profiler:

@@ -24,7 +24,7 @@ from scenes import (
 from fused_encoder_ros.content.inspector import ContentInspector
 from fused_encoder_ros.content.profile import Profile, merge
 from fused_encoder_ros.content.reference import Reference
-from fused_encoder_ros.content.watch import Watcher
+from fused_encoder_ros.content.watch import Watcher, judge
 from fused_encoder_ros.pipeline.data import JOINTS, Observation, Reason
 
 CAMERAS = SPEC.cameras
@@ -98,6 +98,28 @@ def test_a_joint_beyond_its_range_is_told_with_the_range(reference: Reference, n
     assert 'left_joint_5' in one.title and f'; in training, {low:.2f} to {high:.2f}' in one.evidence
 
 
+def test_a_joint_within_its_range_has_no_fault_of_its_own(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    """It rests where it seldom was: near zero, which looks like another unit, or where its opposite often was."""
+    lowest, highest = reference.profile.lowest, reference.profile.highest
+    joint = int(np.flatnonzero((lowest < -0.1) & (highest > 0.1))[0])
+    for place in (0.001, 0.9 * lowest[joint], 0.9 * highest[joint], highest[joint] + 0.04):
+
+        def change(positions: np.ndarray, place: float = place) -> np.ndarray:
+            positions[joint] = place + 0.01 * positions[joint]
+            return positions
+
+        assert faults_in(reference, new_episodes[0], of_joints(change))[0] == []
+
+
+def test_a_joint_that_reaches_further_once_is_not_told(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    watcher = Watcher(reference)
+    for number, observation in enumerate(new_episodes[0]):
+        beyond = 20 <= number < 40
+        positions = observation.joint_positions.copy()
+        positions[4] = reference.profile.highest[4] + 0.3 if beyond else positions[4]
+        assert watcher.see(of_joints(lambda _, now=positions: now)(observation)) == ()
+
+
 def test_two_faults_at_once(reference: Reference, new_episodes: list[list[Observation]]) -> None:
     def change(observation: Observation) -> Observation:
         return times(15, 1e3)(upside_down('global')(observation))
@@ -155,6 +177,21 @@ def test_a_profile_of_one_bag_tells_only_what_is_gross(profiles: list[Profile], 
     found, _ = faults_in(weak, new_episodes[0], FAULTS_OF_JOINTS['degrees'])
     assert 'degrees' in {one.fault for one in found}
     assert not {one.fault for one in faults_in(weak, new_episodes[1], unchanged)[0]} & {'exchanged', 'red_and_blue_exchanged'}
+
+
+def test_a_faulty_bag_in_the_training_data_hides_no_fault(
+    profiles: list[Profile], new_episodes: list[list[Observation]]
+) -> None:
+    """As where a camera was unplugged in one recording of many, and nobody saw it."""
+    black = of_camera('left_wrist', np.zeros_like)
+    faulty = profile_of([black(observation) for observation in episode(20)])
+    reference = Reference(merge([*profiles, faulty]))
+    assert [(one.source, one.fault) for one in judge(faulty.looks(), reference)] == [('left_wrist', 'covered')]
+    assert not [one for profile in profiles for one in judge(profile.looks(), reference)]
+    for fault in ('covered', 'too_dark', 'blurred', 'frozen'):
+        found, _ = faults_in(reference, new_episodes[0], FAULTS_OF_PICTURES[fault]('left_wrist'))
+        assert [(one.source, one.fault) for one in found] == [('left_wrist', fault)]
+    assert faults_in(reference, new_episodes[1], unchanged)[0] == []
 
 
 def test_a_fault_comes_and_goes(reference: Reference, new_episodes: list[list[Observation]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def today(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bag = tmp_path_factory.mktemp('today') / 'bag'
     write_rig_bag(bag, rig(40), 7.0)
     return bag
+
+
+def test_a_bag_unlike_the_other_training_data_is_named(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dark = Rig(seed=50, lab=Lab(objects=50, brightness=0.02), width=112, height=84)
+    write_rig_bag(tmp_path / 'dark', dark, 8.0)
+    shutil.copytree(packed.parent / 'profile', tmp_path / 'profile')
+    made = ['profile', str(packed.parent / 'training'), str(tmp_path / 'dark'), '--out', str(tmp_path / 'profile')]
+    capsys.readouterr()
+    assert main([*made, '--checkpoint', str(packed.parent / 'run.pth'), '--set', 'engine=eager']) == 0
+    odd = [line for line in capsys.readouterr().err.splitlines() if 'unlike in the other bags' in line]
+    assert len(odd) == 3 and all(line.startswith(f'WARNING: {tmp_path}/dark: ') for line in odd)
+    assert 'global shows almost nothing: it is covered, or it is dark, unlike in the other bags (contrast ' in odd[-1]
 
 
 def test_the_node_refuses_what_the_bag_refuses(desk: Desk, packed: Path, today: Path) -> None:

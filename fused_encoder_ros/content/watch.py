@@ -214,7 +214,7 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
         return f'{figure} {now[of]:.{digits}f}; in training, {lowest[of]:.{digits}f} to {highest[of]:.{digits}f}'
 
     brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.4 * (255 - highest[_BRIGHTNESS]))
-    if now[_CONTRAST] < 0.3 * strict * lowest[_CONTRAST]:
+    if now[_CONTRAST] < 0.25 * strict * lowest[_CONTRAST]:
         fix = 'Uncover the lens, and check that there is enough light.'
         return ContentFault(
             name, 'covered', f'{name} shows almost nothing: it is covered, or it is dark', told(_CONTRAST), fix

@@ -143,9 +143,9 @@ def times(joint: int, factor: float) -> Change:
     return of_joints(change)
 
 
-def tilted(camera: str) -> Change:
+def tilted(camera: str, degrees: float) -> Change:
     """A camera that has been knocked."""
-    turn = cv2.getRotationMatrix2D((41.5, 41.5), 10 if camera == 'global' else 18, 1.0)
+    turn = cv2.getRotationMatrix2D((41.5, 41.5), degrees, 1.0)
     return of_camera(camera, lambda picture: _warped(picture, np.asarray(turn)))
 
 
@@ -165,7 +165,7 @@ FAULTS_OF_PICTURES: dict[str, Callable[[str], Change]] = {
     'covered': lambda camera: of_camera(camera, lambda picture: (0.02 * picture + 6).astype(np.uint8)),
     'blurred': lambda camera: of_camera(camera, lambda picture: np.asarray(cv2.GaussianBlur(picture, (0, 0), 2.5), np.uint8)),
     'frozen': frozen,
-    'moved': tilted,
+    'moved': lambda camera: tilted(camera, 10 if camera == 'global' else 18),
 }
 """By name, the fault of a camera."""
 

@@ -16,6 +16,7 @@ from scenes import (
     of_joints,
     profile_of,
     stuck,
+    tilted,
     times,
     unchanged,
     upside_down,
@@ -57,6 +58,13 @@ def test_exchanged_cameras(reference: Reference, new_episodes: list[list[Observa
         told = next(str(one) for one in found if one.source == 'left_wrist')
         assert told.startswith('left_wrist shows what right_wrist showed in training (with this fault undone, ')
         assert 'times better). Exchange topics.left_wrist and topics.right_wrist' in told
+
+
+def test_a_wrist_camera_tilted_by_a_little(reference: Reference, new_episodes: list[list[Observation]]) -> None:
+    """Single pictures of a wrist camera vary more than that."""
+    for observations in new_episodes:
+        found, _ = faults_in(reference, observations, tilted('right_wrist', 10))
+        assert [(one.source, one.fault) for one in found] == [('right_wrist', 'moved')]
 
 
 def test_one_camera_on_two_topics(reference: Reference, new_episodes: list[list[Observation]]) -> None:

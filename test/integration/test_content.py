@@ -58,7 +58,7 @@ def today(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_bag_unlike_the_other_training_data_is_named(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dark = Rig(seed=50, lab=Lab(objects=50, brightness=0.02), width=112, height=84)
+    dark = Rig(seed=50, lab=Lab(objects=50, brightness=0.05), width=112, height=84)
     write_rig_bag(tmp_path / 'dark', dark, 8.0)
     shutil.copytree(packed.parent / 'profile', tmp_path / 'profile')
     made = ['profile', str(packed.parent / 'training'), str(tmp_path / 'dark'), '--out', str(tmp_path / 'profile')]

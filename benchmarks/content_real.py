@@ -1,12 +1,12 @@
 """How well faults in what the data show are found in recordings of real robots, and how many false alarms there are.
 
-python benchmarks/content_real.py RECORDINGS --out benchmarks/results/content_real.json    # ten minutes of two cores
+python benchmarks/content_real.py RECORDINGS --out benchmarks/results/content_real.json    # four minutes of two cores
 
 RECORDINGS holds a clone of each of these public repositories, under the name that the repository has. They are data sets in
 LeRobot's layout, with a video and a table for each episode; some files are absent from some mirrors, and are left out.
 
 - https://github.com/YifanTian07/G1-policy-train (d1d3bb4): a Unitree G1 with two hands moves a can; the camera of its head
-- https://github.com/yipiandanxinxiangyangkai/open_50 (6fbd828): two arms turn a switch of a cabinet; a camera above them
+- https://github.com/yipiandanxinxiangyangkai/open_50 (6fbd828): two arms operate a control cabinet; a camera above them
 - https://github.com/WangzyNicole/Bimanual-Cloth-Manipulation (4c2af68): two SO-101 arms fold a cloth; a camera at each wrist
 
 The episodes of a robot are divided into four parts, in the order of recording. A reference is learnt from three, and tested on

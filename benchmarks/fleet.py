@@ -46,7 +46,7 @@ from fused_encoder_ros.spec import CAMERAS
 from fused_encoder_ros.synthetic import Rig
 
 SECONDS = 20.0
-BAGS = 12
+BAGS = 8
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 PEAK = """

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import preloaded
 import pytest
 
 from fused_encoder_ros.cli import _parser, main
@@ -36,10 +37,9 @@ PAGES = {
 LIMIT_S = 300
 
 PROGRAMS = {
-    'python': '',
-    'fused-encoder': '-m fused_encoder_ros.cli',
-    'rig': '-m fused_encoder_ros.ros.rig',
-    'fused_encoder': '-m fused_encoder_ros.ros.main',
+    'fused-encoder': 'fused_encoder_ros.cli',
+    'rig': 'fused_encoder_ros.ros.rig',
+    'fused_encoder': 'fused_encoder_ros.ros.main',
 }
 NAMES = {parameter.name for parameter in parameters()}
 
@@ -78,8 +78,9 @@ def script(page: str) -> str:
 def test_commands_run(page: str, tmp_path: Path) -> None:
     programs = tmp_path / 'programs'
     programs.mkdir()
-    for name, module in PROGRAMS.items():
-        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
+    commands = {name: preloaded.client(module) for name, module in PROGRAMS.items()} | {'python': shlex.quote(sys.executable)}
+    for name, command in commands.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
     clone = tmp_path / 'clone'
     clone.mkdir()

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from preloaded import Program
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
@@ -37,13 +39,17 @@ def stamp_ns(message: Any) -> int:
 
 
 class LiveProcess:
-    """A subprocess whose output is kept."""
+    """A subprocess whose output is kept; its Python has imported torch already, unless it is fresh."""
 
-    def __init__(self, log: Path, module: str, *arguments: str) -> None:
+    def __init__(self, log: Path, module: str, *arguments: str, fresh: bool = False) -> None:
         self.path = log
+        self.process: subprocess.Popen[bytes] | Program
         with log.open('w') as stream:
-            command = [sys.executable, '-X', 'faulthandler', '-m', f'fused_encoder_ros.ros.{module}', *arguments]
-            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+            if fresh:
+                command = [sys.executable, '-X', 'faulthandler', '-m', f'fused_encoder_ros.ros.{module}', *arguments]
+                self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+            else:
+                self.process = preloaded.start(f'fused_encoder_ros.ros.{module}', *arguments, stdout=stream, stderr=stream)
 
     @property
     def log(self) -> str:
@@ -86,7 +92,7 @@ class Desk:
         self.node.create_subscription(Image, '/fused_encoder/fused_feature_stamped', self.stamped.append, 1000)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 100)
 
-    def start(self, module: str = 'main', **parameters: object) -> LiveProcess:
+    def start(self, module: str = 'main', *, fresh: bool = False, **parameters: object) -> LiveProcess:
         """Start the node (or the rig) with these parameters; `__` in a name stands for a dot.
 
         Unless a test names an engine the node has the plain one: the search for the fastest is most of its start.
@@ -94,12 +100,12 @@ class Desk:
         if module == 'main':
             parameters.setdefault('engine', 'eager')
         arguments = [item for k, v in parameters.items() for item in ('-p', f'{k.replace("__", ".")}:={v}')]
-        return self.start_with(*(['--ros-args', *arguments] if arguments else []), module=module)
+        return self.start_with(*(['--ros-args', *arguments] if arguments else []), module=module, fresh=fresh)
 
-    def start_with(self, *arguments: str, module: str = 'main') -> LiveProcess:
+    def start_with(self, *arguments: str, module: str = 'main', fresh: bool = False) -> LiveProcess:
         """Start the node (or the rig) with these arguments."""
         log = self.folder / f'{module}_{len(self.processes)}.log'
-        self.processes.append(LiveProcess(log, module, *arguments))
+        self.processes.append(LiveProcess(log, module, *arguments, fresh=fresh))
         return self.processes[-1]
 
     def close(self) -> None:

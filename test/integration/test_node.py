@@ -65,7 +65,7 @@ def test_rig_and_node_account_for_every_anchor(desk: Desk) -> None:
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_cleanly(desk: Desk, number: int) -> None:
-    ready(desk)
+    ready(desk, fresh=True)
     send_sets(desk, 0, 3)
     node = desk.processes[0]
     assert node.stop(number) == 0
@@ -73,7 +73,7 @@ def test_signals_end_the_node_cleanly(desk: Desk, number: int) -> None:
 
 
 def test_signal_during_start(desk: Desk) -> None:
-    node = desk.start()
+    node = desk.start(fresh=True)
     maps = Path(f'/proc/{node.process.pid}/maps')
     desk.wait(lambda: 'libtorch' in maps.read_text(), 'torch being imported')
     node.process.send_signal(signal.SIGINT)
@@ -83,7 +83,7 @@ def test_signal_during_start(desk: Desk) -> None:
 @pytest.mark.parametrize('module', ['main', 'rig'])
 def test_many_signals_end_it_as_cleanly_as_one(desk: Desk, module: str) -> None:
     """From a terminal, from launch and from somebody impatient, also while it is ending."""
-    live = desk.start(module)
+    live = desk.start(module, fresh=True)
     topic = {'main': '/fused_encoder/sets', 'rig': '/joint_states'}[module]
     desk.wait(lambda: desk.node.count_publishers(topic), module)
     for _ in range(2000):

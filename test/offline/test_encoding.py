@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pyarrow.parquet as pq
 import pytest
 import ros_messages
@@ -35,9 +36,8 @@ RIG = Rig(width=160, height=120)
 DATA = Path(__file__).parent / 'data'
 
 
-def fused_encoder(*arguments: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, '-m', 'fused_encoder_ros.cli', *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **kwargs)  # type: ignore[call-overload,no-any-return]
+def fused_encoder(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return preloaded.run('fused_encoder_ros.cli', *arguments)
 
 
 @pytest.fixture(scope='module')

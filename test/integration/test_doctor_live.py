@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import preloaded
 from live import Desk
 from rclpy.qos import ReliabilityPolicy
 
@@ -15,8 +14,7 @@ from fused_encoder_ros.settings import read_parameter_file
 
 
 def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, '-m', 'fused_encoder_ros.cli', 'doctor', '--live', '--seconds', '2', '--json', *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = preloaded.run('fused_encoder_ros.cli', 'doctor', '--live', '--seconds', '2', '--json', *arguments)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

@@ -37,13 +37,13 @@ def test_everything_runs_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
-    arguments = ['--device', 'cpu', '--reduced', '--checkpoint', 'absent.pth', '--only', 'correctness', 'suite']
+    arguments = ['--device', 'cpu', '--reduced', '--checkpoint', 'absent.pth', '--only', 'correctness', 'convolutions']
     code, result, text = run(tmp_path / 'gpu.json', *arguments)
     assert code == 1
     ((name, traceback),) = result['failed'].items()
     assert name == 'correctness: checkpoint absent.pth'
     assert traceback.startswith('Traceback') and 'CheckpointError: checkpoint: absent.pth is not a file' in traceback
-    assert f'FAILED {name}' in text and result['parts']['suite']['status'] == 'done'
+    assert f'FAILED {name}' in text and result['parts']['convolutions']['status'] == 'done'
 
 
 def test_a_device_that_is_not_there_fails_at_once(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,17 +75,19 @@ def address() -> str:
     return name
 
 
-def start(module: str, *arguments: object, stdout: IO[Any], stderr: IO[Any], cwd: Path | None = None) -> Program:
-    """As `python -m MODULE ...`, in the environment of this process."""
-    return _ask(address(), module, [str(a) for a in arguments], (os.devnull, stdout.fileno(), stderr.fileno()), cwd or Path.cwd())
+def start(module: str, *arguments: object, stdout: IO[Any], stderr: IO[Any]) -> Program:
+    """As `python -m MODULE ...`, in the environment of this process and with nothing to read."""
+    with open(os.devnull) as nothing:
+        return _ask(address(), module, [str(argument) for argument in arguments], [nothing, stdout, stderr])
 
 
 def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` with `capture_output` and `text`."""
     with tempfile.TemporaryFile('w+') as stdout, tempfile.TemporaryFile('w+') as stderr:
         code = start(module, *arguments, stdout=stdout, stderr=stderr).wait(120)
-        printed = [(stream.seek(0), stream.read())[1] for stream in (stdout, stderr)]
-    return subprocess.CompletedProcess(arguments, code, *printed)
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
 
 
 def client(module: str) -> str:
@@ -92,14 +95,11 @@ def client(module: str) -> str:
     return shlex.join([sys.executable, '-S', __file__, 'run', address(), module])
 
 
-def _ask(name: str, module: str, arguments: list[str], files: tuple[str | int, int, int], cwd: Path) -> Program:
+def _ask(name: str, module: str, arguments: list[str], files: Sequence[IO[Any]]) -> Program:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     connection.connect(f'\0{name}')
-    stdin = os.open(files[0], os.O_RDONLY) if isinstance(files[0], str) else files[0]
-    job = {'module': module, 'arguments': arguments, 'cwd': str(cwd), 'environment': dict(os.environ)}
-    socket.send_fds(connection, [json.dumps(job).encode()], [stdin, *files[1:]])
-    if isinstance(files[0], str):
-        os.close(stdin)
+    job = {'module': module, 'arguments': arguments, 'folder': os.getcwd(), 'environment': dict(os.environ)}
+    socket.send_fds(connection, [json.dumps(job).encode()], [file.fileno() for file in files])
     return Program(connection, json.loads(connection.recv(_LARGEST)))
 
 
@@ -164,7 +164,7 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
         os.close(file)
     os.environ.clear()
     os.environ.update(job['environment'])
-    os.chdir(job['cwd'])
+    os.chdir(job['folder'])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
     sys.modules.pop(job['module'], None)
@@ -174,7 +174,7 @@ def _become(job: dict[str, Any], files: list[int]) -> None:
 def main() -> None:
     if sys.argv[1] == 'run':
         name, module, *arguments = sys.argv[2:]
-        code = _ask(name, module, arguments, (0, 1, 2), Path.cwd()).wait()
+        code = _ask(name, module, arguments, [sys.stdin, sys.stdout, sys.stderr]).wait()
         sys.exit(code if code >= 0 else 128 - code)
     sys.path[0] = str(ROOT)
     job = serve(sys.argv[2])

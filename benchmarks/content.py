@@ -36,7 +36,7 @@ from fused_encoder_ros.content.watch import Watcher  # noqa: E402
 from fused_encoder_ros.pipeline.data import JOINTS, Observation  # noqa: E402
 
 _TRAINING, _LENGTH_S = 16, 20.0
-_TEST_FROM, _SOUND_FROM = 1000, 10_000
+_TEST_FROM, _SOUND_FROM = 5000, 50_000
 
 
 def faults() -> Iterator[tuple[str, str, str, scenes.Change]]:

@@ -27,7 +27,7 @@ from fused_encoder_ros.spec import DEFAULT_JOINT_NAMES, ObservationSpec
 
 def test_outputs(desk: Desk) -> None:
     montages: list[Image] = []
-    ready(desk)
+    ready(desk, silence_s=600.0)
     desk.node.create_subscription(Image, '/fused_encoder/observation', montages.append, 10)
     desk.spin(0.5)
     for ms in range(0, 500, 50):

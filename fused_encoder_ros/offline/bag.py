@@ -52,7 +52,7 @@ def open_bag(path: Path) -> AnyReader:
     except Exception as error:
         # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
         raise BagError(
-            f'bag {path} cannot be read: {_reason(error)}. If recording was cut off, repair it with '
+            f'bag {path} cannot be read: {_reason(error)}. If the recording was cut off, repair it with '
             '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
         ) from error
     for connection in reader.connections:
@@ -264,5 +264,5 @@ def pack(values: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    text = first_line(error)
+    text = first_line(error).rstrip('.')
     return f'{type(error).__name__}: {text}' if text else type(error).__name__

@@ -216,7 +216,7 @@ def finer_moves(hypothesis: Hypothesis, part: float) -> list[Hypothesis]:
     ]
 
 
-_MOVED_GAIN = 0.2
+_MOVED_GAIN = 0.25
 """There are many ways to have moved, and one of them may happen to fit better."""
 
 

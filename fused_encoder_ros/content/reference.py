@@ -34,6 +34,9 @@ single rows, not of means over a bag, since the pictures of a few seconds are ne
 _ODD = 0.05
 """So many of the bags, and one at the least, do not make ordinary what they alone show: their camera may have been covered."""
 
+_MOVES = 0.25
+"""A robot moves from so much of its fastest speed on, though the training data may all be faster."""
+
 _LEAST_DISTANCE = 0.05
 """What data may always differ, though the training data are all the same."""
 
@@ -145,8 +148,8 @@ class Reference:
         features: of the features, with the dimensions that never change left out; None where the profile has none.
         changing: bool [D], the dimensions of a feature that change in training.
         is_weak: whether the profile is of too few bags to know ordinary variation.
-        moving, fastest: the speed of the joints together (root of the sum of squares, rad/s) that nine in ten sets of the
-            training pass, and that one in ten does.
+        moving, fastest: the speed of the joints together (root of the sum of squares, rad/s) from which on the robot moves,
+            and that one set in ten of the training passes.
         always_move: bool [J], the joints that hardly ever stand still in training.
     """
 
@@ -157,7 +160,8 @@ class Reference:
         self.is_weak = profile.bags < ENOUGH_BAGS
         speeds = rows['speeds'].astype(np.float64)
         speed = np.sqrt((speeds**2).sum(axis=1))
-        self.moving, self.fastest = (float(q) for q in np.quantile(speed, [0.1, 0.9]))
+        slowest, self.fastest = (float(q) for q in np.quantile(speed, [0.1, 0.9]))
+        self.moving = min(slowest, _MOVES * self.fastest)
         self.always_move: NDArray[np.bool_] = (speeds == 0).mean(axis=0) < 0.02
         names = list(profile.fed['cameras'])
         grids = rows['grids'].astype(np.float64)

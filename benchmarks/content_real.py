@@ -272,7 +272,7 @@ def of_robot(name: str, folder: Path, processes: int) -> dict[str, Any]:
             'trials': len(trials),
             'found': float(np.mean(found)),
             'named_in_time': float(np.mean(named)),
-            'seconds_p50': float(np.median(seconds)),
+            'seconds_p50': float(np.median(seconds)) if np.isfinite(np.median(seconds)) else None,
         }
     alarms = sum((result.alarms for result in results), Counter[str]())
     hours = sum(result.sound_s for result in results) / 3600

@@ -45,9 +45,10 @@ from numpy.typing import NDArray  # noqa: E402
 
 from fused_encoder_ros.bench.measuring import describe_machine  # noqa: E402
 from fused_encoder_ros.content.hypotheses import of_joints  # noqa: E402
+from fused_encoder_ros.content.judgement import judge  # noqa: E402
 from fused_encoder_ros.content.profile import merge  # noqa: E402
 from fused_encoder_ros.content.reference import Reference  # noqa: E402
-from fused_encoder_ros.content.watch import Watcher, judge  # noqa: E402
+from fused_encoder_ros.content.watch import Watcher  # noqa: E402
 from fused_encoder_ros.pipeline.data import JOINTS, Observation  # noqa: E402
 from fused_encoder_ros.spec import ObservationSpec  # noqa: E402
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fused_encoder_ros.content.judgement import ContentFault, judge
 from fused_encoder_ros.content.profile import Profile, ProfileMaker, merge
 from fused_encoder_ros.content.reference import ENOUGH_BAGS, Reference
-from fused_encoder_ros.content.watch import ContentFault, judge
 from fused_encoder_ros.errors import BagError, ConfigError, OutputError
 from fused_encoder_ros.fleet.jobs import Report, greeting_of, keep_preview, made_of, parts_of, results_of, that_of
 from fused_encoder_ros.fleet.manifest import DONE, Record, read_manifest

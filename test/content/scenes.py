@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fused_encoder_ros.content.judgement import ContentFault
 from fused_encoder_ros.content.profile import Profile, ProfileMaker
 from fused_encoder_ros.content.reference import Reference
-from fused_encoder_ros.content.watch import ContentFault, Watcher
+from fused_encoder_ros.content.watch import Watcher
 from fused_encoder_ros.lab import Lab
 from fused_encoder_ros.pipeline.data import JOINTS, Observation
 from fused_encoder_ros.spec import ObservationSpec

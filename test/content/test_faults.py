@@ -23,9 +23,10 @@ from scenes import (
 )
 
 from fused_encoder_ros.content.inspector import ContentInspector
+from fused_encoder_ros.content.judgement import judge
 from fused_encoder_ros.content.profile import Profile, merge
 from fused_encoder_ros.content.reference import Reference
-from fused_encoder_ros.content.watch import Watcher, judge
+from fused_encoder_ros.content.watch import Watcher
 from fused_encoder_ros.pipeline.data import JOINTS, Observation, Reason
 
 CAMERAS = SPEC.cameras

@@ -41,6 +41,7 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 import scenes  # noqa: E402
+from content import recognised  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from fused_encoder_ros.bench.measuring import describe_machine  # noqa: E402
@@ -210,26 +211,9 @@ def tested(robot: Robot, training: Sequence[Episode], part: Sequence[Episode]) -
         sound = {fault.key for fault in scenes.faults_in(reference, trial, scenes.unchanged)[0]}
         # Made for each trial, since some of the changes keep the first picture or position.
         for name, source, right, change in faults_of(robot, reference):
-            allowed = {(source, right)}
-            if right == 'exchanged':
-                allowed.add((name.rpartition(' ')[2], right))
             changed = [change(observation) for observation in trial]
-            results[name].append(_found(reference, changed, sound, allowed))
+            results[name].append(recognised(reference, changed, name, source, right, sound))
     return Tested(results, sum(map(len, part)) / scenes.RATE_HZ, alarms_in(reference, joined(part)))
-
-
-def _found(
-    reference: Reference, observations: Episode, sound: set[tuple[str, str, str]], allowed: set[tuple[str, str]]
-) -> tuple[bool, bool, float]:
-    limit_s = 10 if 'moved' in {fault for _, fault in allowed} else 5
-    watcher, begin_ns = Watcher(reference), observations[0].stamp_ns
-    first_s, early = math.inf, set[tuple[str, str]]()
-    for observation in observations:
-        now = {fault.key[:2] for fault in watcher.see(observation) if fault.key not in sound}
-        seconds = (observation.stamp_ns - begin_ns) / 1e9
-        first_s = min(first_s, seconds if now else math.inf)
-        early |= now if seconds <= limit_s else set()
-    return math.isfinite(first_s), bool(early) and early <= allowed, first_s
 
 
 def alarms_in(reference: Reference, observations: Episode) -> Counter[str]:

@@ -1,6 +1,6 @@
 """How well the offset of a camera's stamps is told from motion, on the synthetic robot in its lab.
 
-OMP_NUM_THREADS=1 nice python benchmarks/offsets.py --out benchmarks/results/offsets.json    # eight minutes of a core
+OMP_NUM_THREADS=1 nice python benchmarks/offsets.py --out benchmarks/results/offsets.json    # a quarter of an hour of a core
 
 Each run is 30 s at 30 Hz with a true offset for each camera, even in -120 to +120 ms, and joints at 100 Hz:
 
@@ -29,7 +29,7 @@ from fused_encoder_ros.pipeline.data import JOINTS
 from fused_encoder_ros.synthetic import Rig
 
 SECONDS, LARGEST_MS, START_NS = 30.0, 120.0, 10**12
-RUNS = {'moving': 40, 'light': 10, 'unrelated': 10, 'at rest': 5}
+RUNS = {'moving': 80, 'light': 10, 'unrelated': 10, 'at rest': 5}
 
 
 def run(kind: str, seed: int) -> tuple[dict[str, float], dict[str, Offset]]:

@@ -20,7 +20,7 @@ ROBOT = ['--set', 'cameras=[left_wrist, top]', '--set', 'anchor=top']
 def late(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag whose left wrist camera stamps 45 ms after the capture; the other one sees little of the motion."""
     bag = tmp_path_factory.mktemp('bags') / 'late'
-    options = ['--scene', 'lab', '--seed', '1', '--duration', '30', '--size', '96x96', '--cameras', 'left_wrist', 'top']
+    options = ['--scene', 'lab', '--seed', '5', '--duration', '30', '--size', '96x96', '--cameras', 'left_wrist', 'top']
     assert main(['rig', str(bag), *options, '--camera-rate', '20', '--stamp-error', 'left_wrist=45']) == 0
     return bag
 

@@ -47,8 +47,8 @@ _WIDEST_MS = 9.0
 _FARTHEST_MS = 4.0
 """Between the results of two ways to measure it: farther apart, one of them at least is wrong."""
 
-_FINEST_MS = 1.0
-"""A deviation below it counts as this one when measurements are weighed."""
+_INEXACT_MS = 2.0
+"""By which a lag can be off without a sign of it, since no model is exact: a standard deviation."""
 
 
 _MORE = 'record more motion, or more varied motion'
@@ -169,7 +169,7 @@ def _judge(whole: Fit, moves: Moves, seconds: float) -> Offset:
         return _unknown(f'two ways to measure it disagree; {_MORE}', seconds, explained)
     ms = _weighed(first, second).ms
     # They are of the same pictures, so that together they are not more certain than each.
-    variance = (first.deviation_ms**2 + second.deviation_ms**2) / 2
+    variance = _INEXACT_MS**2 + (first.deviation_ms**2 + second.deviation_ms**2) / 2
     half_ms = math.hypot(1.96 * math.sqrt(variance), (first.ms - second.ms) / 2)
     if half_ms > _WIDEST_MS:
         return _unknown(f'it could be measured only to ±{half_ms:.0f} ms; {_MORE}', seconds, explained)
@@ -178,6 +178,6 @@ def _judge(whole: Fit, moves: Moves, seconds: float) -> Offset:
 
 def _weighed(one: Lag, other: Lag) -> Lag:
     """What two measurements of a lag say together, by their certainty."""
-    weights = [1 / (_FINEST_MS**2 + lag.deviation_ms**2) for lag in (one, other)]
+    weights = [1 / (_INEXACT_MS**2 + lag.deviation_ms**2) for lag in (one, other)]
     ms = (weights[0] * one.ms + weights[1] * other.ms) / sum(weights)
     return Lag(ms, min(one.deviation_ms, other.deviation_ms))

@@ -145,12 +145,16 @@ def of_joints(names: Sequence[str]) -> list[Hypothesis]:
 
 
 def mirror_pairs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Joints of the left arm with their counterparts of the right: names that differ in left/right, or l/r, alone."""
+    """Joints of the left arm with their counterparts of the right: names that differ in left/right, or l/r, alone.
+
+    In whatever spelling: `left_elbow`, `arm_l_2`, `LeftElbow`, `LElbowRoll`.
+    """
     index = {name: number for number, name in enumerate(names)}
     pairs = []
     for name, number in index.items():
-        for left, right in (('left', 'right'), ('l', 'r')):
-            other = re.sub(rf'(?<![a-z]){left}(?![a-z])', right, name, flags=re.IGNORECASE)
+        for left, right in (('left', 'right'), ('Left', 'Right'), ('LEFT', 'RIGHT'), ('l', 'r'), ('L', 'R')):
+            before = '[A-Z]' if left[0].isupper() else '[A-Za-z]'
+            other = re.sub(f'(?<!{before}){left}(?![a-z])', right, name)
             if other != name and other in index:
                 pairs.append((number, index[other]))
     return pairs

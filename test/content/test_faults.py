@@ -22,6 +22,7 @@ from scenes import (
     upside_down,
 )
 
+from fused_encoder_ros.content.hypotheses import mirror_pairs
 from fused_encoder_ros.content.inspector import ContentInspector
 from fused_encoder_ros.content.judgement import judge
 from fused_encoder_ros.content.profile import Profile, merge
@@ -127,6 +128,14 @@ def test_a_joint_that_reaches_further_once_is_not_told(reference: Reference, new
         positions = observation.joint_positions.copy()
         positions[4] = reference.profile.highest[4] + 0.3 if beyond else positions[4]
         assert watcher.see(of_joints(lambda _, now=positions: now)(observation)) == ()
+
+
+@pytest.mark.parametrize(
+    ('left', 'right'),
+    [('left_elbow', 'right_elbow'), ('arm_l_2', 'arm_r_2'), ('LeftElbow', 'RightElbow'), ('LElbowRoll', 'RElbowRoll')],
+)
+def test_joints_of_both_arms_are_paired_by_their_names(left: str, right: str) -> None:
+    assert mirror_pairs([right, 'lift', left, 'rift']) == [(2, 0)]
 
 
 def test_two_faults_at_once(reference: Reference, new_episodes: list[list[Observation]]) -> None:

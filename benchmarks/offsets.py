@@ -4,7 +4,8 @@ OMP_NUM_THREADS=1 nice python benchmarks/offsets.py --out benchmarks/results/off
 
 Each run is 30 s at 30 Hz with a true offset for each camera, even in -120 to +120 ms, and joints at 100 Hz:
 
-- moving: the robot moves, ordinary light
+- moving: the robot moves, each joint in a sine of its own; ordinary light
+- reaching: each arm goes from pose to pose in 0.8 to 2.5 s, and often rests there for up to a second
 - light: the same, and the exposure changes: in steps, and slowly up and down
 - unrelated: the pictures are of another robot's motion
 - at rest: nothing moves but the noise of pictures and encoders
@@ -16,6 +17,7 @@ import argparse
 import json
 import platform
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,41 @@ from fused_encoder_ros.synthetic import Rig
 SECONDS, LARGEST_MS, START_NS = 30.0, 120.0, 10**12
 # The limits of the measurement were set on runs of smaller seeds.
 FIRST_SEED = 1000
-RUNS = {'moving': 80, 'light': 10, 'unrelated': 10, 'at rest': 5}
+RUNS = {'moving': 80, 'reaching': 20, 'light': 10, 'unrelated': 10, 'at rest': 5}
+
+
+class Reaching(Rig):
+    """A robot whose arms go from pose to pose, each motion of least jerk (Flash and Hogan, 1985)."""
+
+    @cached_property
+    def _ways(self) -> list[list[tuple[float, float, NDArray[np.float64], NDArray[np.float64]]]]:
+        """Of each arm: when a motion begins and how long it takes, seconds, and the poses it goes between."""
+        rng = np.random.default_rng((self.seed, 98))
+        joints = len(self.joint_names) // 2
+        ways = []
+        for _ in range(2):
+            begin_s, pose, way = 0.0, rng.uniform(-0.6, 0.6, joints), []
+            while begin_s <= SECONDS + 1:
+                takes_s = rng.uniform(0.8, 2.5)
+                goal = np.clip(pose + rng.uniform(-0.8, 0.8, joints) * (rng.random(joints) < 0.7), -1.2, 1.2)
+                way.append((begin_s, takes_s, pose, goal))
+                begin_s += takes_s + rng.choice([0, rng.uniform(0.2, 1.0)])
+                pose = goal
+            ways.append(way)
+        return ways
+
+    def joint_positions(self, time_ns: int) -> NDArray[np.float64]:
+        now_s, positions = max(time_ns / 1e9, 0.0), []
+        for way in self._ways:
+            begin_s, takes_s, pose, goal = [motion for motion in way if motion[0] <= now_s][-1]
+            s = np.clip((now_s - begin_s) / takes_s, 0, 1)
+            positions.append(pose + (goal - pose) * s**3 * (10 - 15 * s + 6 * s**2))
+        return np.concatenate(positions)
 
 
 def run(kind: str, seed: int) -> tuple[dict[str, float], dict[str, Offset]]:
     """True offsets in ms and what is told, by camera."""
-    rig = Rig(seed=seed, lab=Lab(seed=seed % 5, objects=seed), width=168, height=126)
+    rig = (Reaching if kind == 'reaching' else Rig)(seed=seed, lab=Lab(seed=seed % 5, objects=seed), width=168, height=126)
     other = Rig(seed=seed + 10_000)
     rng = np.random.default_rng((seed, 5))
     true = {camera: float(rng.uniform(-LARGEST_MS, LARGEST_MS)) for camera in rig.cameras}
@@ -116,7 +147,7 @@ def main() -> None:
                 row = {'camera': camera, 'true_ms': round(true[camera], 2), 'told_ms': offset.ms}
                 rows[kind].append({**row, 'low_ms': offset.low_ms, 'high_ms': offset.high_ms, 'problem': offset.problem})
         print(kind, json.dumps(summary(rows[kind])), flush=True)
-    cameras = sorted({row['camera'] for row in rows['moving']})
+    cameras = sorted({row['camera'] for found in rows.values() for row in found})
     result = {
         'part': options.part,
         'machine': f'{platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}',

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from fused_encoder_ros.offline.episodes import Episode, Step
 from fused_encoder_ros.offline.formats.rows import Rows
@@ -114,11 +113,15 @@ class _Table:
 
 
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if not isinstance(kind, pa.FixedShapeTensorType):
-        return pa.array(values, kind)
-    numbers: NDArray[np.uint8] = np.stack(values)
-    storage = pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers[0].size)
-    return pa.ExtensionArray.from_storage(kind, storage)
+    """Numbers as Arrow has them in memory. `pa.array` would import pandas where that is installed, in half a second."""
+    is_tensor = isinstance(kind, pa.FixedShapeTensorType)
+    number = kind.value_type if is_tensor or pa.types.is_fixed_size_list(kind) else kind
+    numbers = np.ascontiguousarray(values, number.to_pandas_dtype())
+    array = pa.Array.from_buffers(number, numbers.size, [None, pa.py_buffer(numbers)])
+    if number is kind:
+        return array
+    rows = pa.FixedSizeListArray.from_arrays(array, numbers[0].size)
+    return pa.ExtensionArray.from_storage(kind, rows) if is_tensor else rows
 
 
 def _columns(spec: ObservationSpec) -> list[pa.Field]:

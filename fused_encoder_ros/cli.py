@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fused_encoder_ros import __version__, _one_blas_thread  # noqa: F401  # before NumPy
+from fused_encoder_ros import __version__, _program  # noqa: F401  # before NumPy
 from fused_encoder_ros.commands import (
     bench,
     checkpoints,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 
-from fused_encoder_ros import _one_blas_thread  # noqa: F401  # as the programs do, before NumPy
+from fused_encoder_ros import _program  # noqa: F401  # as the programs do, before NumPy
 from fused_encoder_ros.settings.dds import PROFILE_VARIABLES, on_this_host_alone
 
 ROOT = Path(__file__).parent.parent

@@ -10,6 +10,7 @@ starts run a Python of their own.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -109,6 +110,7 @@ def serve(name: str) -> dict[str, Any]:
         __import__(module)
     # rclpy and pyarrow start threads when they are imported, so each program imports them for itself.
     assert len(os.listdir('/proc/self/task')) == 1, 'what has threads cannot be forked'
+    gc.freeze()  # or each program's collector would touch, and so copy, all the memory that it shares with this process
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f'\0{name}')
     listener.listen(16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fused_encoder_ros import _one_blas_thread  # noqa: F401  # before NumPy
+from fused_encoder_ros import _program  # noqa: F401  # before NumPy
 from fused_encoder_ros.ros.stopping import ignore_signals, on_first_signal
 
 _DESCRIPTION = (

@@ -30,6 +30,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]  # also where n
 from gpu_parts.process import run_part  # noqa: E402
 from gpu_parts.summary import as_text, goals  # noqa: E402
 
+from fused_encoder_ros import _program  # noqa: E402, F401  # as the programs do, before NumPy
+
 
 @dataclass(frozen=True)
 class Part:

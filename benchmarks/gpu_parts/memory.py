@@ -32,7 +32,7 @@ def run(context: Context) -> dict[str, Any]:
         del model
         release_memory()
 
-    result = {'engine builds': _repeat(context, build_one, context.pick(100, 4))}
+    result = {'engine builds': _repeat(context, build_one, context.pick(100, 2))}
     context.keep(result)
     result['load and release'] = _repeat(context, load_one, context.pick(10, 2))
     return result

@@ -140,13 +140,14 @@ def test_a_bad_bag_is_named_and_stops_nothing_unless_strict(bags: Path, tmp_path
     assert results(tmp_path / 'strict') == ['manifest.jsonl']
 
 
-@pytest.fixture
-def long_bags(tmp_path: Path) -> Path:
+@pytest.fixture(scope='module')
+def long_bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three bags whose encoding takes seconds."""
-    for name in ('a', 'b', 'c'):
-        (tmp_path / 'long').mkdir(exist_ok=True)
-        write_rig_bag(tmp_path / 'long' / name, Rig(width=320, height=240), 8.0)
-    return tmp_path / 'long'
+    folder = tmp_path_factory.mktemp('long')
+    write_rig_bag(folder / 'a', Rig(width=320, height=240), 8.0)
+    for name in ('b', 'c'):
+        shutil.copytree(folder / 'a', folder / name)
+    return folder
 
 
 def test_a_bag_that_kills_its_workers_is_named_and_the_others_are_done(

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ('fused_encoder_ros.model.model', 'cv2')
+HEAVY = ('fused_encoder_ros.model.model', 'fused_encoder_ros.offline.bag', 'fused_encoder_ros.cli')
 _LARGEST = 1 << 17
 _server: subprocess.Popen[bytes] | None = None
 

@@ -88,7 +88,7 @@ def bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def long_bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three bags whose export takes seconds."""
-    return rig_bags(tmp_path_factory.mktemp('long'), ('a', 'b', 'c'), 40.0)
+    return rig_bags(tmp_path_factory.mktemp('long'), ('a', 'b', 'c'), 20.0)
 
 
 def test_the_features_are_those_of_this_machine(

@@ -144,7 +144,7 @@ def test_a_bad_bag_is_named_and_stops_nothing_unless_strict(bags: Path, tmp_path
 def long_bags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three bags whose encoding takes seconds."""
     folder = tmp_path_factory.mktemp('long')
-    write_rig_bag(folder / 'a', Rig(width=320, height=240), 8.0)
+    write_rig_bag(folder / 'a', Rig(width=320, height=240), 5.0)
     for name in ('b', 'c'):
         shutil.copytree(folder / 'a', folder / name)
     return folder

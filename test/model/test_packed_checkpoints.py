@@ -69,9 +69,9 @@ def altered(packed: Path, tmp_path: Path, change: object) -> Path:
 
 
 def test_everything_comes_back(packed: Path) -> None:
-    content = read_packed(packed)
+    content, written = read_packed(packed), encoder().state_dict()
     assert content is not None and content.spec == SPEC == read_packed_spec(packed)
-    assert all(torch.equal(t, encoder().state_dict()[name]) for name, t in content.encoder.state_dict().items())
+    assert all(torch.equal(t, written[name]) for name, t in content.encoder.state_dict().items())
     assert content.dimensions.fusion_dim == 48 and content.golden.feature.shape == (1, 48)
     assert packed.stat().st_mode & 0o044, 'others must be able to read it, as any file'
 

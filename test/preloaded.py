@@ -1,6 +1,6 @@
 """Programs of the package that start at once: forked from a process that has imported torch already.
 
-That import takes two seconds of CPU, and the tests start some two hundred programs. After its imports such a program is one
+That import takes a second of CPU, and the tests start some two hundred programs. After its imports such a program is one
 like any other: a process with arguments, environment, output and signals of its own. Tests of what happens while a program
 starts run a Python of their own.
 

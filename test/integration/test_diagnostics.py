@@ -59,8 +59,10 @@ def test_a_level_holds_until_the_trouble_has_been_over_for_a_while(desk: Desk) -
 def test_thresholds_are_parameters(desk: Desk) -> None:
     limits = {'min_camera_rate_hz': 1000.0, 'min_joint_rate_hz': 1e5, 'max_latency_ms': 0.001}
     ready(desk, **{f'diagnostics__{name}': value for name, value in limits.items()})
-    send_sets(desk, 0, 10)
-    desk.wait(lambda: desk.status('left_wrist')[0] == WARN and desk.status('encoder')[0] == WARN, 'WARN')
+    for ms in range(0, 60_000, 50):  # on and on: what falls silent is no longer slow
+        send_sets(desk, ms, 1)
+        if desk.status('left_wrist')[0] == desk.status('encoder')[0] == WARN:
+            break
     assert 'is below diagnostics.min_camera_rate_hz' in desk.status('left_wrist')[1]
     assert 'is below diagnostics.min_joint_rate_hz' in desk.status('joint_states')[1]
     assert 'is above diagnostics.max_latency_ms' in desk.status('encoder')[1]

@@ -16,7 +16,7 @@ LEROBOT := lerobot==0.4.4 accelerate==1.15.0
 COLCON := build/colcon
 
 # Tests run side by side, since most of them wait for a robot most of the time.
-SIDE_BY_SIDE := -n 3 --dist loadscope
+SIDE_BY_SIDE := -n 4 --dist loadscope
 
 QUICK := test/test_contracts.py test/pipeline test/offline/test_bags.py
 

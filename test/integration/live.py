@@ -141,9 +141,11 @@ class Desk:
     def wait_for_log(self, live: LiveProcess, text: str) -> None:
         self.wait(lambda: text in live.log, f'{text!r} in the log')
 
-    def advertise(self, topics: dict[str, str], reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE) -> None:
+    def advertise(
+        self, topics: dict[str, str], reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE, depth: int = 50
+    ) -> None:
         """Create publishers: topic to type name."""
-        qos = QoSProfile(depth=50, reliability=reliability)
+        qos = QoSProfile(depth=depth, reliability=reliability)
         for topic, kind in topics.items():
             self.publishers[topic] = self.node.create_publisher(KINDS[kind], topic, qos)
 

@@ -33,7 +33,6 @@ MOVED = 0.01
 _LEAST_MOVES = 100
 _PART_S = 3.0
 _LEAST_PARTS, _MOST_PARTS = 5, 20
-
 _RIDGE = 1e-3
 
 _MOST_POINTS = 450
@@ -49,7 +48,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Model:
-    """Of the factors: polynomials of the pose.
+    """How the factors depend on the pose: as polynomials.
 
     Attributes:
         components: of the flow that are explained.

@@ -22,7 +22,9 @@ def test_services_and_events_are_seen_while_there_is_always_something_else_to_do
     told: list[object] = []
     node.create_timer(1e-4, lambda: None)
     node.create_publisher(String, 'words', 10, event_callbacks=PublisherEventCallbacks(incompatible_qos=told.append))
-    node.create_subscription(String, 'words', print, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    node.create_subscription(
+        String, 'words', lambda _: None, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
     node.create_service(Trigger, 'serve', lambda request, response: response)
     client = node.create_client(Trigger, 'serve')
     answer = client.call_async(Trigger.Request())

@@ -108,25 +108,37 @@ def _of_measures(name: str, camera: CameraReference, measures: Points, speed: fl
         return f'{figure} {now[of]:.{digits}f}; in training, {lowest[of]:.{digits}f} to {highest[of]:.{digits}f}'
 
     brightest = min(2.0 * highest[_BRIGHTNESS], highest[_BRIGHTNESS] + 0.4 * (255 - highest[_BRIGHTNESS]))
-    if now[_CONTRAST] < 0.25 * strict * lowest[_CONTRAST]:
-        fix = 'Uncover the lens, and check that there is enough light.'
-        return ContentFault(
-            name, 'covered', f'{name} shows almost nothing: it is covered, or it is dark', told(_CONTRAST), fix
-        )
-    if now[_BRIGHTNESS] < 0.5 * strict * lowest[_BRIGHTNESS]:
-        fix = 'Set exposure and light as in training.'
-        return ContentFault(name, 'too_dark', f'{name} is much darker than in training', told(_BRIGHTNESS), fix)
-    if now[_BRIGHTNESS] > brightest + (255 - brightest) * (1 - strict):
-        fix = 'Set exposure and light as in training.'
-        return ContentFault(name, 'too_bright', f'{name} is much brighter than in training', told(_BRIGHTNESS), fix)
-    if measures[:, _MOTION].max() < 0.2 * camera.restless * speed:
-        fix = 'Restart its driver, and check its cable.'
-        return ContentFault(
-            name, 'frozen', f'the picture of {name} does not change although the robot moves', told(_MOTION), fix
-        )
-    if now[_SHARPNESS] < 0.6 * strict * lowest[_SHARPNESS]:
-        fix = 'Clean the lens, and adjust its focus.'
-        return ContentFault(name, 'blurred', f'{name} is blurred', told(_SHARPNESS), fix)
+    exposure = 'Set exposure and light as in training.'
+    signs = (
+        (
+            now[_CONTRAST] < 0.25 * strict * lowest[_CONTRAST],
+            ('covered', f'{name} shows almost nothing: it is covered, or it is dark', _CONTRAST),
+            'Uncover the lens, and check that there is enough light.',
+        ),
+        (
+            now[_BRIGHTNESS] < 0.5 * strict * lowest[_BRIGHTNESS],
+            ('too_dark', f'{name} is much darker than in training', _BRIGHTNESS),
+            exposure,
+        ),
+        (
+            now[_BRIGHTNESS] > brightest + (255 - brightest) * (1 - strict),
+            ('too_bright', f'{name} is much brighter than in training', _BRIGHTNESS),
+            exposure,
+        ),
+        (
+            measures[:, _MOTION].max() < 0.2 * camera.restless * speed,
+            ('frozen', f'the picture of {name} does not change although the robot moves', _MOTION),
+            'Restart its driver, and check its cable.',
+        ),
+        (
+            now[_SHARPNESS] < 0.6 * strict * lowest[_SHARPNESS],
+            ('blurred', f'{name} is blurred', _SHARPNESS),
+            'Clean the lens, and adjust its focus.',
+        ),
+    )
+    for shows, (fault, what, figure), fix in signs:
+        if shows:
+            return ContentFault(name, fault, what, told(figure), fix)
     return None
 
 

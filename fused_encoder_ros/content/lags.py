@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -144,6 +145,11 @@ class Moves:
         """Of the joints at both ends, float64 [N,J] each."""
         return self.joints.at(self.begins + lag_ms / 1e3), self.joints.at(self.ends + lag_ms / 1e3)
 
+    @cached_property
+    def poses_by_lag(self) -> list[tuple[Floats, Floats]]:
+        """At each of the lags."""
+        return [self.poses(float(lag_ms)) for lag_ms in LAGS_MS]
+
     def problem(self) -> str:
         """Why nothing can be said of them; empty when something can."""
         if self.begins.size < _LEAST_MOVES:
@@ -157,20 +163,20 @@ def fit(moves: Moves, model: Model) -> Fit:
     parts = int(np.clip(seconds[-1] / _PART_S, _LEAST_PARTS, _MOST_PARTS))
     of_part = np.minimum(seconds / seconds[-1] * parts, parts - 1).astype(int)
     cuts = np.searchsorted(of_part, np.arange(parts))
-    poses = [moves.poses(float(lag_ms)) for lag_ms in LAGS_MS]
     regions = [
-        _region(_main_components(flow, model.components), poses, cuts, model)
+        _region(_main_components(flow, model.components), moves.poses_by_lag, cuts, model)
         for flow in (_quarters(moves.flow) if model.is_of_quarters else [moves.flow])
     ]
 
-    def explained_without(part: int | None) -> Floats:
-        left = [
-            [whole.sum(axis=1) - (0.0 if part is None else whole[:, part]) for whole in (squares, products)]
-            for squares, products, _ in regions
-        ]
-        return np.sum([_explained(square, product) for square, product in left], axis=0)
+    sums = [(squares.sum(axis=1), products.sum(axis=1)) for squares, products, _ in regions]
 
-    explained = explained_without(None)
+    def explained_without(part: int) -> Floats:
+        left = zip(sums, regions)
+        return np.sum(
+            [_explained(a - squares[:, part], b - products[:, part]) for (a, b), (squares, products, _) in left], axis=0
+        )
+
+    explained = np.sum([_explained(*of_region) for of_region in sums], axis=0)
     without_ms = np.array([_peak_ms(LAGS_MS, explained_without(part)) for part in range(parts)])
     # Jackknife over the parts, with more for so few.
     deviation = np.sqrt((parts - 1) / parts * ((without_ms - without_ms.mean()) ** 2).sum()) * (1 + 1.4 / (parts - 1))

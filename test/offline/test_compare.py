@@ -304,9 +304,10 @@ def test_rows_that_do_not_serve(desk: Path, changed: Callable[..., Path], capsys
     )
     assert 'contains no sets' in refusal(desk, changed({}, rows=pa.array([], pa.int64())), capsys)
     for name, values in (('stamp_ns', [None, *stamps[1:]]), ('feature', [None, *features[1:]])):
-        said = refusal(desk, changed({name: values}), capsys)
-        # pyarrow 25, the last one for Python 3.10, does not read features without a value.
-        assert f'column {name} has rows without a value' in said or 'Expected all lists to be of size' in said
+        expected = f'column {name} has rows without a value'
+        if name == 'feature' and int(pa.__version__.split('.')[0]) < 26:  # the last pyarrow for Python 3.10 is older
+            expected = 'Expected all lists to be of size'
+        assert expected in refusal(desk, changed({name: values}), capsys)
 
 
 def test_features_of_other_length(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

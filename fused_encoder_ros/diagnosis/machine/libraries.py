@@ -18,8 +18,7 @@ from fused_encoder_ros.diagnosis.wording import printable
 from fused_encoder_ros.errors import in_one_line
 
 _PATIENCE_S = 120.0
-# Without a search for garbage, for which torch leaves much.
-_ENDS_AT_ONCE = 'import atexit, gc; atexit.register(gc.freeze)\n'
+_AS_A_PROGRAM = 'import fused_encoder_ros._program\n'
 _ABSENT = 'ModuleNotFoundError: No module named '
 # Its telemetry would report the import to the vendor.
 _OPENVINO = 'import sys; sys.modules["openvino_telemetry"] = None; import openvino; print(openvino.__version__)'
@@ -45,7 +44,7 @@ class Trial:
 
 def attempt(code: str, *arguments: str) -> Trial:
     """Run a piece of Python with this interpreter and environment."""
-    command, nothing = [sys.executable, '-c', _ENDS_AT_ONCE + code, *arguments], subprocess.DEVNULL
+    command, nothing = [sys.executable, '-c', _AS_A_PROGRAM + code, *arguments], subprocess.DEVNULL
     try:
         done = subprocess.run(
             command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,14 @@ def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:
     ):
         result = subprocess.run([sys.executable, '-c', code, *arguments], capture_output=True, text=True, check=False)
         assert result.returncode == 0 and result.stdout, result.stderr
+
+
+@pytest.mark.parametrize('module', ['cli', 'ros.main'])
+def test_programs_leave_the_cores_to_the_encoder(module: str) -> None:
+    code = f'import {PACKAGE.name}.{module}, cv2; print(cv2.getNumThreads())'
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(('OPENCV_', 'OPENBLAS_'))}
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == '1\n'
 
 
 def imports(path: Path) -> set[str]:

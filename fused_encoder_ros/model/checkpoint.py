@@ -6,9 +6,11 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fused_encoder_ros.errors import CheckpointError, in_one_line
 from fused_encoder_ros.model.encoder import STREAM_SUFFIX, Encoder, ImageJointEncoder, ThreeStreamEncoder
@@ -127,7 +129,7 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
     for name, tensor in state.items():
         if not tensor.is_floating_point() and not name.endswith('num_batches_tracked'):
             raise CheckpointError(f'checkpoint: {source} holds {name} as {tensor.dtype}; save it as floating-point numbers')
-    with torch.random.fork_rng(devices=[]):  # the initialisation that is overwritten must not disturb the caller's
+    with torch.random.fork_rng(devices=[]), _Uninitialised():
         encoder = build_encoder(dimensions)
     try:
         encoder.load_state_dict(state)
@@ -136,6 +138,15 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
             f'checkpoint: {source} does not fit the {dimensions.design} design: {in_one_line(error)}'
         ) from error
     return encoder.eval()
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Modules that are built in it draw no random weights, which takes long and which those of the checkpoint overwrite."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, '__module__', '') == nn.init.__name__:
+            return None
+        return func(*args, **(kwargs or {}))
 
 
 def check_fits(encoder: Encoder, spec: ObservationSpec, source: str) -> None:
@@ -185,5 +196,5 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}\n'.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -27,6 +27,8 @@ DISTRIBUTIONS := jazzy kilted
 # A sourced ROS must not mix with the environment's own.
 unexport PYTHONPATH AMENT_PREFIX_PATH COLCON_PREFIX_PATH CMAKE_PREFIX_PATH RMW_IMPLEMENTATION
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# The tests start hundreds of processes, which should not compile the sources again each time.
+unexport PYTHONDONTWRITEBYTECODE
 export ROS_LOG_DIR := $(CURDIR)/build/ros_log
 export COLCON_HOME := $(CURDIR)/build/colcon_home
 export MPLCONFIGDIR := $(CURDIR)/build/matplotlib

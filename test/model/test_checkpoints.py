@@ -117,8 +117,8 @@ def test_a_pickle_is_refused_in_a_sentence(tmp_path: Path) -> None:
         load_encoder(tmp_path / 'run.pth')
     text = str(refusal.value)
     assert text.endswith(
-        'run.pth is refused: besides tensors it holds pathlib.PurePosixPath, which would run code when it is loaded; '
-        'save it again with torch.save(encoder.state_dict(), ...)'
+        f'run.pth is refused: besides tensors it holds {PurePosixPath.__module__}.PurePosixPath, which would run code when it '
+        'is loaded; save it again with torch.save(encoder.state_dict(), ...)'
     )
     assert text.isprintable()
 

@@ -4,8 +4,8 @@ import atexit
 import gc
 import os
 
-# NumPy's matrix products and OpenCV's pictures are small here. Further threads make nothing faster, and those that wait for
-# more work do so actively, on cores that the encoder needs. The environment may say otherwise.
+# NumPy's matrix products and OpenCV's pictures are small here. Further threads gain little, and those that wait for more work
+# do so actively, on cores that the encoder needs. The environment may say otherwise.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 os.environ.setdefault('OPENCV_FOR_THREADS_NUM', '1')
 

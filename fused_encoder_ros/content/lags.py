@@ -171,10 +171,11 @@ def fit(moves: Moves, model: Model) -> Fit:
     sums = [(squares.sum(axis=1), products.sum(axis=1)) for squares, products, _ in regions]
 
     def explained_without(part: int) -> Floats:
-        left = zip(sums, regions)
-        return np.sum(
-            [_explained(a - squares[:, part], b - products[:, part]) for (a, b), (squares, products, _) in left], axis=0
-        )
+        of_regions = [
+            _explained(all_squares - squares[:, part], all_products - products[:, part])
+            for (all_squares, all_products), (squares, products, _) in zip(sums, regions)
+        ]
+        return np.sum(of_regions, axis=0)
 
     explained = np.sum([_explained(*of_region) for of_region in sums], axis=0)
     without_ms = np.array([_peak_ms(LAGS_MS, explained_without(part)) for part in range(parts)])

@@ -129,7 +129,7 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
     for name, tensor in state.items():
         if not tensor.is_floating_point() and not name.endswith('num_batches_tracked'):
             raise CheckpointError(f'checkpoint: {source} holds {name} as {tensor.dtype}; save it as floating-point numbers')
-    with torch.random.fork_rng(devices=[]), _Uninitialised():
+    with _Uninitialised():
         encoder = build_encoder(dimensions)
     try:
         encoder.load_state_dict(state)
@@ -141,7 +141,7 @@ def encoder_of(state: Mapping[str, Tensor], source: str, design: str = 'auto', c
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Modules that are built in it draw no random weights, which takes long and which those of the checkpoint overwrite."""
+    """Modules that are built in it draw no random weights: that takes long, and those of the checkpoint overwrite them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, '__module__', '') == nn.init.__name__:

@@ -61,7 +61,7 @@ class Diagnostics:
         self._features = features
         self._watcher = watcher_of(pipeline)
         self._held: defaultdict[str, HeldLevel] = defaultdict(HeldLevel)
-        self._lost_before: dict[str, int] = {}
+        self._missed_before: dict[str, tuple[int, int]] = {}
         self._ended: deque[tuple[int, int]] = deque(maxlen=_RECENT_REPORTS + 1)
 
     def report(self, settings: Settings, silence: str, encoders: int) -> list[DiagnosticStatus]:
@@ -94,10 +94,13 @@ class Diagnostics:
         least = 'diagnostics.min_camera_rate_hz' if is_camera else 'diagnostics.min_joint_rate_hz'
         if rate_hz is not None and rate_hz < settings.values[least]:
             problems.append((_WARN, f'{rate_hz:.1f} Hz is below {least}'))
-        lost = monitor.lost - self._lost_before.get(input_.label, 0)
-        self._lost_before[input_.label] = monitor.lost
-        if lost:
+        losses = monitor.losses
+        before = self._missed_before.get(input_.label, (0, 0))
+        self._missed_before[input_.label] = missed = losses.lost, losses.overwritten or 0
+        if lost := missed[0] - before[0]:
             problems.append((_WARN, f'the middleware lost {lost} message(s) in the last second'))
+        if overwritten := missed[1] - before[1]:
+            problems.append((_WARN, f'the queue of this node overwrote {overwritten} message(s) in the last second'))
         values = {
             'topic': input_.resolved_topic,
             'publishers': len(input_.publishers),
@@ -110,7 +113,8 @@ class Diagnostics:
             'content': monitor.content or NOT_AVAILABLE,
             'still_s': _number(still_s),
             'distance_from_training': _number(distance),
-            'lost': monitor.lost,
+            'lost': losses.lost,
+            'overwritten': NOT_AVAILABLE if losses.overwritten is None else losses.overwritten,
             **{f'rejected: {reason}': count for reason, count in monitor.rejects.items()},
             'anchors_dropped': self._tally.drops_for(input_.source),
         }

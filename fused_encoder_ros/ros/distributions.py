@@ -5,7 +5,7 @@ docs/reference/releases.md has what was compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -33,3 +33,21 @@ def on_message_lost(node: Node, subscription: Any, callback: Callable[[int], Non
         return
     subscription.event_handlers.append(handler)  # which `destroy_subscription` ends
     node.add_waitable(handler)
+
+
+def on_publication_number(subscription: Any, callback: Callable[[int], None]) -> None:
+    """Have `callback(number)` called with the number that a message has at its publisher, before the message is handed on.
+
+    Humble and some middlewares do not tell the number. Then `callback` is never called.
+    """
+    if not hasattr(type(subscription), 'CallbackType'):  # Humble
+        return
+    hand_on = subscription.callback
+
+    def with_info(message: Any, info: Mapping[str, Any]) -> None:
+        number = info['publication_sequence_number']
+        if number is not None:
+            callback(number)
+        hand_on(message)
+
+    subscription.callback = with_info

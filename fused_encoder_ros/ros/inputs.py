@@ -24,7 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from fused_encoder_ros.errors import ConfigError
 from fused_encoder_ros.pipeline.data import JOINTS, stamp_to_ns
-from fused_encoder_ros.ros.distributions import on_message_lost
+from fused_encoder_ros.ros.distributions import on_message_lost, on_publication_number
 from fused_encoder_ros.ros.filters import SimpleFilter, Subscriber
 from fused_encoder_ros.ros.monitor import InputMonitor
 from fused_encoder_ros.settings import Settings
@@ -112,25 +112,40 @@ class Input(SimpleFilter):
         publishers = self.publishers
         known = {bytes(publisher.endpoint_gid) for publisher in publishers}
         if known - self._known_publishers:
-            self.monitor.joined()
+            self.monitor.losses.joined()
         self._known_publishers = known
         wanted = self._choose(publishers)
         if wanted != self._reliability:
             self._reliability = wanted
             self._close(self._subscribers[1:])  # of an earlier change that no message has come through
             self._subscribers.append(self._subscribe())
-            self.monitor.joined()
+            self.monitor.losses.joined()
         if self.source != JOINTS:
             self.monitor.published_by(len(publishers), self.resolved_topic)
 
-    def tell_lost(self, stalled_s: float) -> None:
-        """Say that messages were lost, and why; `stalled_s` says for how long this process stood still lately."""
+    def tell_missed(self, stalled_s: float) -> None:
+        """Say that messages did not come, and why; `stalled_s` says for how long this process stood still lately."""
         if stalled_s:
-            cause = f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended'
+            lost = overwritten = f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended'
         else:
             rmw = get_rmw_implementation_identifier()
-            cause = why_lost(rmw, self.source, self._reliability, _allowed_by(self.publishers))
-        self.monitor.tell_lost(cause, time.monotonic_ns())
+            publishers = self.publishers
+            offered = _allowed_by(publishers) if publishers else self._reliability  # it may have ended meanwhile
+            lost = why_lost(rmw, self.source, self._reliability, offered)
+            overwritten = self._why_overwritten()
+        self.monitor.tell_missed(lost, overwritten, time.monotonic_ns())
+
+    def _why_overwritten(self) -> str:
+        if QoSPolicyKind.DEPTH in self._overrides.policy_kinds:
+            depth = f'qos_overrides.{self.resolved_topic}.subscription.depth'
+        else:
+            depth = 'joint_depth' if self.source == JOINTS else 'image_depth'
+        cause = 'they came in a burst, or the machine is overloaded'
+        return f'{cause}; increase {depth} (now {self._subscribers[-1].sub.qos_profile.depth}), or reduce the load'
+
+    def _on_number(self, number: int) -> None:
+        if len(self._known_publishers) == 1:  # each of several has a numbering of its own
+            self.monitor.losses.numbered(number)
 
     def close(self) -> None:
         """End every subscription."""
@@ -158,7 +173,8 @@ class Input(SimpleFilter):
         # Three positional arguments and one by keyword: the call that every release of message_filters takes.
         subscriber = Subscriber(self._node, _TYPES[self._kind], self.topic, qos_profile=self._profile(self._reliability))
         subscriber.registerCallback(self._on_message, subscriber)
-        on_message_lost(self._node, subscriber.sub, self.monitor.lost_some)
+        on_message_lost(self._node, subscriber.sub, self.monitor.losses.lost_some)
+        on_publication_number(subscriber.sub, self._on_number)
         return subscriber
 
     def _on_message(self, message: Any, subscriber: Any) -> None:

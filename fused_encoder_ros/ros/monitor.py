@@ -19,13 +19,13 @@ from fused_encoder_ros.pipeline.data import JOINTS, Drop, Feature, Observation, 
 from fused_encoder_ros.pipeline.images import image_content
 from fused_encoder_ros.pipeline.outputs import STAGES
 from fused_encoder_ros.pipeline.sync import CAMERAS
+from fused_encoder_ros.ros.losses import Losses
 from fused_encoder_ros.ros.worker import Timing
 
 _WINDOW = 1000
 _WAITS = {CAMERAS: 'wait_cameras', JOINTS: 'wait_joints'}
 _OWN_FAULTS = (Reason.UNDECODABLE, Reason.BAD_STAMP, Reason.CLOCK_JUMP)
 _LOG_INTERVAL_NS = 5_000_000_000
-_SETTLING_NS = 2_000_000_000
 _NUMBER = re.compile(r'(?<=[ (])[0-9.]+')  # not the digits in names
 
 
@@ -34,8 +34,7 @@ class InputMonitor:
 
     Attributes:
         messages: how many came.
-        lost: how many the middleware says that it lost, from two seconds after the first message on; these begin anew
-            when a publisher or a subscription `joined`.
+        losses: how many did not come, and why.
         rejects: messages that could not be used, by reason.
         problem: why the last message could not be used; empty when it could.
         content: what the last image held; empty for joints.
@@ -53,7 +52,7 @@ class InputMonitor:
         self.messages = 0
         self.rejects: Counter[str] = Counter()
         self.problem = ''
-        self.lost = 0
+        self.losses = Losses()
         self.content = ''
         self.crowd = ''
         self._usable_content = ''
@@ -64,9 +63,8 @@ class InputMonitor:
         self._log = log
         self._last_log_ns: int | None = None
         self._logged = False
-        self._lost_lately = self._lost_told = 0
-        self._last_lost_log_ns: int | None = None
-        self._settled_ns: int | None = None
+        self._told = {'lost': 0, 'overwritten': 0}
+        self._told_ns: dict[str, int] = {}
         self._last_change_ns: int | None = None
 
     def arrived(self, message: Any, now_ns: int) -> None:
@@ -74,29 +72,23 @@ class InputMonitor:
         self.messages += 1
         self.last_arrival_ns = now_ns
         self._arrivals.append(now_ns)
-        if self._settled_ns is None:
-            self._settled_ns = now_ns + _SETTLING_NS
+        self.losses.arrived(now_ns)
         if self._source != JOINTS:
             self._sizes.append(len(message.data))
             self.content = image_content(message)
 
-    def joined(self) -> None:
-        """A publisher or a subscription is new: what was sent before they knew each other is not lost."""
-        self._settled_ns = None
-        self._lost_lately = 0
+    def tell_missed(self, why_lost: str, why_overwritten: str, now_ns: int) -> None:
+        """Count the messages that did not come and log them with their cause, each kind at most once in five seconds."""
+        self.losses.count(now_ns)
+        lost, overwritten = self.losses.lost, self.losses.overwritten or 0
+        self._tell('lost', lost, f'the middleware lost {lost} message(s) so far: {why_lost}', now_ns)
+        replaced = f'in the queue of this node, newer messages replaced {overwritten} message(s) so far: {why_overwritten}'
+        self._tell('overwritten', overwritten, replaced, now_ns)
 
-    def lost_some(self, number: int) -> None:
-        """The middleware has lost messages; they count at the next `tell_lost`, unless something `joined` meanwhile."""
-        self._lost_lately += number
-
-    def tell_lost(self, cause: str, now_ns: int) -> None:
-        """Count what was lost of a settled stream and log it, at most once in five seconds."""
-        if self._settled_ns is not None and now_ns >= self._settled_ns:
-            self.lost += self._lost_lately
-        self._lost_lately = 0
-        if self.lost > self._lost_told and _is_due(self._last_lost_log_ns, now_ns):
-            self._log('warn', f'{self._label}: the middleware lost {self.lost} message(s) so far: {cause}')
-            self._lost_told, self._last_lost_log_ns = self.lost, now_ns
+    def _tell(self, kind: str, count: int, text: str, now_ns: int) -> None:
+        if count > self._told[kind] and _is_due(self._told_ns.get(kind), now_ns):
+            self._log('warn', f'{self._label}: {text}')
+            self._told[kind], self._told_ns[kind] = count, now_ns
 
     def judged(self, outcomes: Sequence[Outcome], now_ns: int) -> None:
         """The outcomes of the message that came."""

@@ -174,7 +174,7 @@ class Session:
         stalled_s = self._stalls.beat(time.monotonic())
         for input_ in self.inputs:
             input_.refresh()
-            input_.tell_lost(stalled_s)
+            input_.tell_missed(stalled_s)
 
     def _report(self) -> None:
         silence_s = self._settings.values['silence_s']

@@ -180,6 +180,38 @@ def test_messages_that_get_lost_while_the_node_stands_still_are_blamed_on_it(des
     robot.run_until(told, 'a WARN')
 
 
+def test_messages_that_are_overwritten_in_the_queue_of_the_node_are_counted(desk: Desk) -> None:
+    """They come in bursts, as from a Wi-Fi link that stalls; nothing else tells that the node never saw them."""
+    node = desk.start(image_depth=2, silence_s=600.0, **STILL)
+    robot = Robot(desk)
+    desk.wait_until_heard()
+    sent = 0
+
+    def burst(ms: float) -> list[Image]:
+        nonlocal sent
+        sent += 20
+        return [image(ms + later) for later in range(20)]
+
+    robot.senders['/global/image'] = burst
+    robot.run_until_log('increase image_depth (now 2), or reduce the load')
+    robot.run_until_input('global', WARN, 'the queue of this node overwrote')
+
+    def counts() -> dict[str, int]:
+        """When everything that was sent has been taken, and counted."""
+        desk.spin(3.0)
+        desk.diagnostics.clear()
+        desk.wait(lambda: desk.diagnostics, 'diagnostics')
+        return {name: int(desk.status('global')[2][name]) for name in ('messages', 'lost', 'overwritten')}
+
+    before, sent = counts(), 0
+    for _ in range(20):
+        robot.step()
+    gained = {name: count - before[name] for name, count in counts().items()}
+    assert gained['overwritten'] > 0 and gained['lost'] == 0 and gained['messages'] + gained['overwritten'] == sent == 400
+    assert desk.status('left_wrist')[2]['overwritten'] == '0'
+    assert any('global: in the queue of this node, newer messages replaced' in line for line in warnings(node))
+
+
 def test_a_second_encoder_on_the_same_topics_is_told(desk: Desk) -> None:
     desk.start()
     desk.start()

@@ -66,6 +66,20 @@ def test_lost_messages_are_told_and_the_handler_goes_with_its_subscription(
     assert node.destroy_subscription(subscription) and list(node.waitables) == before
 
 
+def test_the_number_of_a_message_comes_before_it_where_rclpy_tells_it(node: Node) -> None:
+    heard: list[Any] = []
+    subscription = node.create_subscription(Image, 'images', heard.append, QoSProfile(depth=1))
+    distributions.on_publication_number(subscription, heard.append)
+    message = Image()
+    subscription.callback(message, {'publication_sequence_number': 7})
+    subscription.callback(message, {'publication_sequence_number': None})  # Cyclone DDS
+    assert heard == [7, message, message]
+    of_humble = SimpleNamespace(callback=heard.append)  # whose executor gives a callback the message alone
+    distributions.on_publication_number(of_humble, heard.append)
+    of_humble.callback(message)
+    assert heard == [7, message, message, message]
+
+
 def subscriber_until_kilted(node: Any, msg_type: Any, topic: Any, qos_profile: Any = 10, **kwargs: Any) -> Any:
     """As the constructor of message_filters' Subscriber, which hands on whatever it does not know."""
     return subscriber_of_lyrical(node, msg_type, topic, qos_profile, **kwargs)

@@ -19,7 +19,7 @@ def run(context: Context) -> dict[str, Any]:
     """Those of test/model that skip without CUDA; on a CPU a few of another engine."""
     if importlib.util.find_spec('pytest') is None:
         raise Skipped('not run: pytest is missing')
-    which = 'cuda_graph or triton' if context.on_cuda else 'packed and (feature_stays or shapes)'
+    which = '(cuda_graph or triton) and not kernels' if context.on_cuda else 'packed and (feature_stays or shapes)'
     command = [sys.executable, '-m', 'pytest', 'test/model', '-q', '-k', which, '-p', 'no:cacheprovider', '--tb=short']
     try:
         done = subprocess.run(

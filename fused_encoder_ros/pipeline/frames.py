@@ -51,13 +51,10 @@ class FrameBuffer(History[_Kept]):
 
     def _learn(self, stamp_ns: int) -> int:
         """Take a stamp into account; returns the frame's `reach_ns`."""
-        at = bisect_left(self.stamps_ns, stamp_ns)
-        if at == len(self):
-            self._steps_ns.extend(stamp_ns - newest_ns for newest_ns in self.stamps_ns[-1:])
-            return self._next_step_ns() // 2
-        # The second of one stamp takes the place of the first. One that comes late says nothing of what comes next.
-        is_known = at < len(self) and self.stamps_ns[at] == stamp_ns
-        return self.items[at].reach_ns if is_known else 0
+        if self.reaches(stamp_ns):
+            return 0  # a frame that comes late says nothing of what comes next
+        self._steps_ns.extend(stamp_ns - newest_ns for newest_ns in self.stamps_ns[-1:])
+        return self._next_step_ns() // 2
 
     def _next_step_ns(self) -> int:
         """After how long the next frame is expected; 0 says nothing."""

@@ -13,8 +13,9 @@ NEVER = sys.maxsize
 
 
 class History(Generic[T]):
-    """The recent items of one stream, sorted by stamp; of two with one stamp the later to come stays.
+    """The recent items of one stream, sorted by stamp.
 
+    Of two with one stamp the first to come stays. Otherwise a set could have either, depending on when the second came.
     An item more than a horizon before the newest means that the stream's clock jumped: the history begins again.
 
     Args:
@@ -45,9 +46,7 @@ class History(Generic[T]):
             self.items.append(item)
         else:
             at = bisect_left(stamps, stamp_ns)
-            if stamps[at] == stamp_ns:
-                self.items[at] = item
-            else:
+            if stamps[at] != stamp_ns:
                 stamps.insert(at, stamp_ns)
                 self.items.insert(at, item)
         oldest_ns = min(stamps[-1], asked_ns) - self.horizon_ns

@@ -100,13 +100,14 @@ class Oracle:
         if self._is_of_old_time(stamp_ns):
             return [Verdict('reject', stamp_ns, 'clock_jump', message.source)]
         for stream in message.positions if message.source == JOINTS else (message.source,):
-            came = [m for m in self.came[stream] if m.stamp_ns != stamp_ns]
+            came = self.came[stream]
             if any(m.stamp_ns > stamp_ns + self.options.horizon_ns for m in came):
                 came = []
                 self.in_order[stream] = []
             if all(earlier_ns < stamp_ns for earlier_ns in self.in_order.setdefault(stream, [])):
                 self.in_order[stream].append(stamp_ns)
-            came.append(message)
+            if stamp_ns not in {m.stamp_ns for m in came}:
+                came = [*came, message]
             wanted_ns = min(max(m.stamp_ns for m in came), *(m.stamp_ns for m in self.waiting), 10**30)
             came = [m for m in came if m.stamp_ns >= wanted_ns - self.options.horizon_ns]
             most = MAX_JOINT_SAMPLES if message.source == JOINTS else MAX_FRAMES

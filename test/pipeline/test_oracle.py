@@ -119,7 +119,7 @@ def needed(recording: list[Message], options: SyncOptions, stamp_ns: int) -> flo
     return max(arrivals[0], min(max(arrivals), give_up))
 
 
-@given(recording=recordings(wild=False), options=sync_options(longest_ms=60_000))
+@given(recording=recordings(wild=False, twice=False), options=sync_options(longest_ms=60_000))
 @cases(200)
 def test_streams_in_order_give_the_best_of_the_whole_recording(recording: list[Message], options: SyncOptions) -> None:
     """Nothing of the synchroniser's ways is assumed here: each answer is held against all that was ever sent.
@@ -181,7 +181,10 @@ def check_truth(outcome: Outcome, known: list[Message], options: SyncOptions) ->
 def test_which_topic_came_first_makes_no_difference(
     recording: list[Message], options: SyncOptions, match: str, seed: int
 ) -> None:
-    """As long as no anchor gives up: each stream keeps its order, and the streams are merged in any way."""
+    """As long as no anchor gives up: each stream keeps its order, and the streams are merged in any way.
+
+    What comes twice makes none either, but that an anchor's second frame is dropped before or after the set of the first.
+    """
     minute = 60_000 * MS
     options = replace(options, match=match, max_wait_ns=minute, horizon_ns=minute)
     rng = random.Random(seed)
@@ -193,7 +196,8 @@ def test_which_topic_came_first_makes_no_difference(
     answers = []
     for messages in (recording, merged):
         sync = Synchroniser(SPEC, options)
-        answers.append([verdict(outcome) for message in messages for outcome in push(sync, message)])
+        verdicts = [verdict(outcome) for message in messages for outcome in push(sync, message)]
+        answers.append(sorted(verdicts, key=lambda v: (v.reason == 'bad_stamp', v.stamp_ns)))
     assert answers[0] == answers[1]
 
 

@@ -58,6 +58,8 @@ class FrameBuffer(History[_Kept]):
 
     def _next_step_ns(self) -> int:
         """After how long the next frame is expected; 0 says nothing."""
+        if self._options.match == 'soonest':  # takes the nearest frame so far, whatever was expected
+            return 0
         if self._options.camera_period_ns:
             return self._options.camera_period_ns
         if self._options.match != 'expected' or len(self._steps_ns) < STEPS_LEARNED:

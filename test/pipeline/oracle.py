@@ -174,7 +174,8 @@ class Oracle:
         for i in range(len(stamps)):
             steps = sorted(b - a for a, b in pairwise(stamps[: i + 1][-STEPS_LEARNED - 1 :]))
             learned = self.options.match == 'expected' and len(steps) == STEPS_LEARNED
-            period_ns = self.options.camera_period_ns or (steps[SHORT_STEPS - 1] if learned else 0)
+            declared_ns = self.options.camera_period_ns if self.options.match != 'soonest' else 0
+            period_ns = declared_ns or (steps[SHORT_STEPS - 1] if learned else 0)
             reaches_ns[stamps[i]] = min(period_ns // 2, self.options.tolerance_ns)
         return [m for m in self.came[camera] if 0 < stamp_ns - m.stamp_ns <= reaches_ns.get(m.stamp_ns, 0)]
 

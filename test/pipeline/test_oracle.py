@@ -99,7 +99,8 @@ def expected_frame(recording: list[Message], camera: str, options: SyncOptions, 
     for i, frame in enumerate(frames):
         steps = sorted(b.stamp_ns - a.stamp_ns for a, b in pairwise(frames[max(i - STEPS_LEARNED, 0) : i + 1]))
         learned_ns = steps[SHORT_STEPS - 1] if options.match == 'expected' and len(steps) == STEPS_LEARNED else 0
-        reach_ns = min((options.camera_period_ns or learned_ns) // 2, options.tolerance_ns)
+        declared_ns = options.camera_period_ns if options.match != 'soonest' else 0
+        reach_ns = min((declared_ns or learned_ns) // 2, options.tolerance_ns)
         if 0 < stamp_ns - frame.stamp_ns <= reach_ns:
             return frame
     return None

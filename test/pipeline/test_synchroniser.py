@@ -75,6 +75,14 @@ def test_declared_period_saves_the_wait() -> None:
     assert outcomes[0].skew_ns[LEFT] == -10 * MS
 
 
+def test_soonest_takes_the_nearest_so_far_whatever_period_is_declared() -> None:
+    sync = Synchroniser(SPEC, SyncOptions(match='soonest', camera_period_ns=33 * MS))
+    for source, ms in ((LEFT, 90), (LEFT, 105), (RIGHT, 100), (JOINTS, 100), (ANCHOR, 100)):
+        outcomes = push(sync, source, ms)
+    assert isinstance(outcomes[0], Observation)
+    assert outcomes[0].skew_ns[LEFT] == 5 * MS
+
+
 STEADY_MS = list(range(0, 17 * 33, 33))
 
 

@@ -46,8 +46,9 @@ def read_observations(bag: str | os.PathLike[str], settings: Settings) -> Iterat
         settings: the parameters of the node.
 
     Yields:
-        One `Observation` or one `Drop` for each frame of the anchor camera, in the order in which they are decided, which is
-        that of the anchor's stamps. Between them comes a `Reject` for each other message that could not be used.
+        One `Observation` or one `Drop` for each frame of the anchor camera, in the order in which they are decided.
+        Observations are in the order of the anchor's stamps, unless its clock jumps. Between them comes a `Reject` for each
+        other message that could not be used.
 
     Raises:
         BagError: if the bag cannot be read, lacks a topic, or is cut off.

@@ -18,7 +18,7 @@ class Reason(str, Enum):
 
     - `NO_MATCH`: a camera has no frame within the tolerance of the anchor's stamp.
     - `NO_JOINTS`: a joint has no position recent enough.
-    - `BAD_STAMP`: the stamp is zero, malformed, or not later than that of an earlier set.
+    - `BAD_STAMP`: the stamp is zero, malformed, or not later than that of an anchor frame that is a set or a drop already.
     - `UNDECODABLE`: the message cannot be decoded.
     - `CLOCK_JUMP`: the clock jumped backwards, as when a bag loops, or the pipeline was reset.
     - `SUPERSEDED`: the encoder was still busy when a newer set came (live node only).

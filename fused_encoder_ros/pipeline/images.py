@@ -2,7 +2,8 @@
 
 Messages are duck-typed: rclpy's and the rosbags library's `sensor_msgs` Image and CompressedImage both work.
 Common encodings are viewed in place and resized before the channels are put in order: OpenCV resizes each channel
-by itself, so the pixels are the same and 84x84 instead of 640x480 are moved.
+by itself, so the pixels are the same and 84x84 instead of 640x480 are moved. (Only `cubic` rounds a few pixels differently,
+by one grey level, for another number of channels.)
 """
 
 from __future__ import annotations

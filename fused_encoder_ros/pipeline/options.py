@@ -34,12 +34,13 @@ class SyncOptions:
         anchor: the camera of which each frame asks for a set.
         match: 'expected', 'nearest' or 'soonest'.
         tolerance_ns: the largest skew of a follower's frame; frames further from the anchor's stamp do not match.
-        camera_period_ns: frame period of the followers, declared instead of learned; it counts with 'nearest' too. 0 declares
-            none.
+        camera_period_ns: frame period of the followers, declared instead of learned; it counts with 'nearest' too, but not
+            with 'soonest'. 0 declares none.
         max_wait_ns: an anchor frame stops waiting for a silent stream once two newer anchor frames are this much later.
-        joint_max_age_ns: joint positions use only samples within this time of the anchor's stamp.
-        horizon_ns: how long frames and joint samples are kept. A stamp that is this much earlier than the newest of its stream
-            means that the stream's clock jumped.
+        joint_max_age_ns: joint positions use only samples within this time of the anchor's stamp: both of those around it, or
+            the last before it if none has come after it.
+        horizon_ns: how long frames and joint samples are kept; no shorter than the three times above. A stamp that is this
+            much earlier than the newest of its stream means that the stream's clock jumped.
         stamp_offsets_ns: what is added to the stamps of a source before matching; sources without an offset are left out.
     """
 

@@ -179,8 +179,8 @@ class Synchroniser:
             outcomes = self._rewind(frame.time_ns)
         if frame.time_ns <= self._last_decided_ns:
             detail = (
-                'the stamp is not later than that of an earlier set: the frame is a duplicate or out of order, or a bag plays '
-                'in a loop that is shorter than horizon_s'
+                'the stamp is not later than that of an earlier frame, which is a set or a drop already: this one is a '
+                'duplicate or out of order, or a bag plays in a loop that is shorter than horizon_s'
             )
             return [self.refuse(self._options.anchor, frame.stamp_ns, Reason.BAD_STAMP, detail)]
         if any(waiting.stamp_ns == frame.stamp_ns for waiting in self._pending):
@@ -265,7 +265,7 @@ class Synchroniser:
         if isinstance(joints, list):
             missing = ', '.join(joints) if len(joints) < len(self._spec.joint_names) else 'every joint'
             age = f'{self._options.joint_max_age_ns / 1e6:g} ms'
-            detail = f'no joint position within {age} of the anchor (joint_max_age_ms), missing: {missing}'
+            detail = f'no joint positions within {age} before and after the anchor (joint_max_age_ms), missing: {missing}'
             return Drop(stamp_ns, JOINTS, Reason.NO_JOINTS, detail)
         positions, joints_ns = joints
         offsets = self._options.stamp_offsets_ns

@@ -135,28 +135,30 @@ _MATCHING = (
         'camera_period_ms',
         0.0,
         'frame period of the other cameras (the shortest, if they differ), in ms, if the node shall not learn it: an earlier '
-        'frame within half of it is taken at once; 0 declares none',
+        'frame within half of it is taken at once; 0 declares none; with match: soonest it has no effect',
         0.0,
         10000.0,
     ),
     _live(
         'max_wait_ms',
         200.0,
-        'an anchor frame stops waiting for silent streams when a newer anchor frame is this much later, in ms',
+        'an anchor frame stops waiting for silent streams once two newer anchor frames are this much later, in ms',
         1.0,
         60000.0,
     ),
     _live(
         'joint_max_age_ms',
         100.0,
-        "joint samples further than this from the anchor's stamp are not used, in ms",
+        "joint samples further than this from the anchor's stamp are not used, in ms; a joint needs one before it and one "
+        'after it, or only the one before if none has come after it',
         1.0,
         60000.0,
     ),
     _live(
         'horizon_s',
         1.0,
-        'how long frames are kept, in s; if a stamp goes back by more than this, the clock has jumped',
+        'how long frames are kept, in s; if a stamp goes back by more than this, the clock has jumped; no shorter than '
+        'tolerance_ms, joint_max_age_ms and max_wait_ms',
         0.05,
         60.0,
     ),

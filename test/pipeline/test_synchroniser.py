@@ -75,6 +75,18 @@ def test_declared_period_saves_the_wait() -> None:
     assert outcomes[0].skew_ns[LEFT] == -10 * MS
 
 
+def test_a_joint_near_on_one_side_only_is_not_told_as_absent() -> None:
+    """Nor is an earlier frame that was dropped told as a set."""
+    sync = Synchroniser(SPEC, SyncOptions(joint_max_age_ns=20 * MS))
+    for source, ms in ((JOINTS, 98), (LEFT, 100), (RIGHT, 100), (ANCHOR, 100)):
+        assert push(sync, source, ms) == []
+    (drop,) = push(sync, JOINTS, 125)
+    assert isinstance(drop, Drop) and drop.reason is Reason.NO_JOINTS
+    assert drop.detail.startswith('no joint positions within 20 ms before and after the anchor')
+    (late,) = push(sync, ANCHOR, 90)
+    assert isinstance(late, Drop) and late.reason is Reason.BAD_STAMP and 'earlier set' not in late.detail
+
+
 def test_soonest_takes_the_nearest_so_far_whatever_period_is_declared() -> None:
     sync = Synchroniser(SPEC, SyncOptions(match='soonest', camera_period_ns=33 * MS))
     for source, ms in ((LEFT, 90), (LEFT, 105), (RIGHT, 100), (JOINTS, 100), (ANCHOR, 100)):

@@ -224,6 +224,8 @@ class Pipeline:
         if self._meter and sample.stamp_ns > 0:
             self._meter.see_joints(sample.stamp_ns + self._offsets_ns.get(JOINTS, 0), sample.positions)
         outcomes = self._sync.push_joints(sample)
+        if any(isinstance(outcome, Reject) for outcome in outcomes):  # one for a message
+            return outcomes
         if np.isnan(sample.positions).any() and (unusable := self._joint_reader.unusable(message)):
             detail = f'position is NaN, infinite or beyond {LARGEST_POSITION:g}: {", ".join(unusable)}'
             outcomes.append(Reject(sample.stamp_ns, JOINTS, Reason.UNDECODABLE, detail))

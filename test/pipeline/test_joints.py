@@ -11,6 +11,9 @@ from ros_messages import MS
 
 from fused_encoder_ros.errors import DecodeError
 from fused_encoder_ros.pipeline.joints import JointBuffer, JointReader
+from fused_encoder_ros.pipeline.options import SyncOptions
+from fused_encoder_ros.pipeline.pipeline import Pipeline
+from fused_encoder_ros.spec import ObservationSpec
 
 NAMES = ('a', 'b', 'c')
 SECOND = 1000 * MS
@@ -133,3 +136,9 @@ def test_memory_is_bounded() -> None:
     for stamp in range(20_000):
         joints.add(reader.read(ros_messages.joint_state(SECOND + stamp * MS // 10, NAMES, [1, 2, 3])))
     assert len(joints) <= 3 * 500
+
+
+def test_a_message_with_two_faults_is_one_reject() -> None:
+    pipeline = Pipeline(ObservationSpec(image_size=8, joint_names=NAMES), SyncOptions())
+    (reject,) = pipeline.push('joint_states', ros_messages.joint_state(0, NAMES, [1.0, np.nan, 2.0]))
+    assert reject.stamp_ns == 0 and pipeline.counts.rejects == {'joint_states: bad_stamp': 1}

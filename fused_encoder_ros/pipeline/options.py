@@ -60,14 +60,14 @@ class SyncOptions:
         if self.horizon_ns < needed:
             raise ConfigError(
                 f'horizon_s: {self.horizon_ns / 1e9} is shorter than tolerance_ms, joint_max_age_ms or max_wait_ms '
-                f'({needed / 1e6} ms); make the horizon longer'
+                f'({needed / 1e6:g} ms); make the horizon longer, or the others shorter'
             )
         early_ns = max([0, *self.stamp_offsets_ns.values()]) - self._anchor_offset_ns
         kept_ns = max(self.tolerance_ns, self.joint_max_age_ns) + early_ns
         if self.horizon_ns < kept_ns:
             raise ConfigError(
                 f'horizon_s: with these stamp_offset_ms, data come {early_ns / 1e6:g} ms before the anchor frame that they '
-                f'belong to, and {self.horizon_ns / 1e9} s is too short to keep them; set it to at least {kept_ns / 1e9:g}'
+                f'belong to, and {self.horizon_ns / 1e9} s is too short to keep them; it must be at least {kept_ns / 1e9:g}'
             )
 
     @property

@@ -95,7 +95,7 @@ def test_an_anchor_waits_for_what_the_offset_makes_late() -> None:
 
 def test_what_would_not_be_kept_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r'horizon_s: with these stamp_offset_ms, data come 950 ms before .*; set it to at least 1\.05'
+        ConfigError, match=r'horizon_s: with these stamp_offset_ms, data come 950 ms before .*; it must be at least 1\.05'
     ):
         Settings.from_values({'stamp_offset_ms.left_wrist': 950.0})
     Settings.from_values({'stamp_offset_ms.left_wrist': 950.0, 'horizon_s': 1.05})

@@ -117,6 +117,8 @@ def test_parameter_files(tmp_path: Path) -> None:
     assert read('/*:\n  ros__parameters:\n    tolerance_ms: 7\n') == {'tolerance_ms': 7}
     for text, says in (
         ('[', 'is not YAML'),
+        ('[' * 5000, 'is not YAML'),
+        ('tolerance_ms: 2026-99-01', 'is not YAML: month must be in'),
         ('- 1', 'not a ROS parameter file'),
         (
             'fused_encodr: {}',

@@ -78,7 +78,7 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
         name, text = _split(assignment, '--set', 'NAME=VALUE')
         try:
             values[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f'--set {assignment}: the value is not YAML: {in_one_line(error)}') from error
     joint_topics = []
     for assignment in options.topic:

@@ -68,6 +68,8 @@ def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record]
 
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f'--workers: {options.workers} is too small; use at least 1')
+    if not options.out:
+        raise ConfigError('--out: the folder is empty; give its path')
     if options.html:
         check_replaceable(options.html, KIND)
     bags = find_bags(options.bags)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,7 +146,9 @@ class Profile:
                 camera: [(int(b), float(ms), float(half)) for b, ms, half in v] for camera, v in about['offsets'].items()
             }
             return cls(about['fed'], *counts, lowest, highest, offsets, about['model_hash'], rows)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # what zipfile, zlib, NumPy and JSON raise, depending on where it is damaged
             raise ConfigError(
                 f'{where}: this is not a profile, or it is truncated ({error}); make one with `fused-encoder profile`'
             ) from error

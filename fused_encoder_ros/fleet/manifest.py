@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ BEGUN, DONE, FAILED = 'begun', 'done', 'failed'
 
 _FORMAT = 1
 _STORE_EACH_S = 10.0
+_CHECK = 'crc32'
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Record:
 class Manifest:
     """A file of JSON lines: what the results are made with, then a record for each bag; of two of one bag the last counts.
 
-    Lines are only ever added, each with one write, so that whatever ends the program leaves at most the last line torn.
+    Lines are only ever added, each with one write, so that whatever ends the program leaves at most the last line torn. A line
+    that is torn or damaged counts as none.
     Close it, or use it as a context. While it is open no other run may use the folder, where the folder is on this machine.
 
     Args:
@@ -143,7 +146,7 @@ class Manifest:
             self._begun.add(record.bag.name)
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b'\n')
+        self._file.write(json.dumps({**line, _CHECK: _check(line)}).encode() + b'\n')
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -178,12 +181,7 @@ def _told(folder: str, content: bytes) -> tuple[Mapping[str, Any], list[Record]]
         return None
     if header.get('format') != _FORMAT:
         raise ConfigError(f'{folder}/{MANIFEST} was written by another version of the package; choose another folder')
-    records = [
-        Record(**{**line, 'bag': BagRef(**line['bag']), 'outputs': tuple(line['outputs'])})
-        for line in lines
-        if line is not None
-    ]
-    return header['made_with'], records
+    return header['made_with'], [record for line in lines if line is not None and (record := _record(line)) is not None]
 
 
 class _RemoteCopy:
@@ -213,9 +211,24 @@ class _RemoteCopy:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """None for what a program that was ended has torn."""
+    """None for what a program that was ended has torn, and for what a disk has damaged."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    check = value.pop(_CHECK, None)  # older lines have none
+    return value if check in (None, _check(value)) else None
+
+
+def _check(line: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(line, sort_keys=True).encode())
+
+
+def _record(line: Mapping[str, Any]) -> Record | None:
+    """None for what is no record."""
+    try:
+        return Record(**{**line, 'bag': BagRef(**line['bag']), 'outputs': tuple(line['outputs'])})
+    except (TypeError, KeyError):
+        return None

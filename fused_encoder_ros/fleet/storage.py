@@ -45,10 +45,13 @@ def find_bags(arguments: Sequence[str]) -> list[BagRef]:
     A bag named twice is found once. A path that does not exist is a bag too: that it cannot be read is said with the others.
 
     Raises:
-        ConfigError: when a folder or a pattern holds no bag, an object store cannot be reached, or two bags have one name.
+        ConfigError: when an argument is empty, a folder or a pattern holds no bag, an object store cannot be reached, or two
+            bags have one name.
     """
     found: dict[str, BagRef] = {}
     for argument in arguments:
+        if not argument:
+            raise ConfigError('a BAG is empty; give its path')  # as of a shell variable that is not set
         for bag in _remote_bags(argument) if is_remote(argument) else _local_bags(argument):
             found.setdefault(bag.uri, bag)
     names: dict[str, BagRef] = {}

@@ -29,10 +29,13 @@ from fused_encoder_ros.model.engines import Engine, relative_error
 from fused_encoder_ros.model.engines.eager import EagerEngine
 from fused_encoder_ros.model.packed_spec import (
     FORMAT,
+    GOLDEN,
     METADATA_KEY,
     PROFILE,
     SAFETENSORS_SUFFIX,
+    about_hash,
     about_in,
+    altered,
     checked_path,
     offsets_in,
     spec_in,
@@ -40,7 +43,6 @@ from fused_encoder_ros.model.packed_spec import (
 from fused_encoder_ros.model.state_dict import read_safetensors
 from fused_encoder_ros.spec import ObservationSpec
 
-_GOLDEN = 'golden.'
 _CPU = torch.device('cpu')
 
 
@@ -110,9 +112,9 @@ def write_packed(
     golden = _make_golden(encoder, spec)
     tensors = {
         **encoder.state_dict(),
-        f'{_GOLDEN}images': torch.from_numpy(golden.images),
-        f'{_GOLDEN}joint_positions': torch.from_numpy(golden.joint_positions),
-        f'{_GOLDEN}feature': torch.from_numpy(golden.feature),
+        f'{GOLDEN}images': torch.from_numpy(golden.images),
+        f'{GOLDEN}joint_positions': torch.from_numpy(golden.joint_positions),
+        f'{GOLDEN}feature': torch.from_numpy(golden.feature),
     }
     if profile is not None:
         tensors[PROFILE] = torch.frombuffer(bytearray(profile), dtype=torch.uint8)
@@ -124,6 +126,7 @@ def write_packed(
         'model_hash': hash_tensors(encoder.state_dict()),
         'stamp_offset_ms': dict(stamp_offset_ms),
     }
+    about['about_hash'] = about_hash(about)
     about['content_hash'] = _content_hash(tensors, about)
     contents = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {METADATA_KEY: json.dumps(about)})
     path.write_bytes(contents)
@@ -143,15 +146,15 @@ def read_packed(path: str | os.PathLike[str]) -> PackedCheckpoint | None:
     if about is None:
         return None
     if about.pop('content_hash', None) != (content_hash := _content_hash(tensors, about)):
-        raise CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not match; pack it again')
+        raise altered(path)
     spec = spec_in(path, about)
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GOLDEN) and name != PROFILE}
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(GOLDEN) and name != PROFILE}
     encoder = encoder_of(state, str(path), cameras=spec.cameras)
     check_fits(encoder, spec, str(path))
     golden = Golden(
-        images=tensors[f'{_GOLDEN}images'].numpy(),
-        joint_positions=tensors[f'{_GOLDEN}joint_positions'].numpy(),
-        feature=tensors[f'{_GOLDEN}feature'].numpy(),
+        images=tensors[f'{GOLDEN}images'].numpy(),
+        joint_positions=tensors[f'{GOLDEN}joint_positions'].numpy(),
+        feature=tensors[f'{GOLDEN}feature'].numpy(),
     )
     return PackedCheckpoint(
         encoder=encoder,

@@ -6,6 +6,7 @@ The library would import torch for it, which takes seconds; and `ros2 launch` ru
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -21,6 +22,9 @@ SAFETENSORS_SUFFIX = '.safetensors'
 METADATA_KEY = 'fused_encoder_ros'
 PROFILE = 'profile'
 """Name of the tensor, uint8 [N], that holds the bytes of the training data's profile."""
+
+GOLDEN = 'golden.'
+"""What the names of the golden pair's tensors begin with."""
 
 FORMAT = 2
 """Of a file with a profile or with stamp offsets. One without is of format 1, which versions read that know neither."""
@@ -79,7 +83,7 @@ def about_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """What the packer wrote into the metadata of a .safetensors file; None when it was not packed.
 
     Raises:
-        CheckpointError: when that is unreadable, or of a newer format.
+        CheckpointError: when that is unreadable, altered, or of a newer format.
     """
     if METADATA_KEY not in metadata:
         return None
@@ -92,7 +96,15 @@ def about_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
             )
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f'checkpoint: {path} has unreadable metadata ({error}); pack it again') from error
+    if about.get('about_hash', about_hash(about)) != about_hash(about):  # older files have none
+        raise altered(path)
     return about
+
+
+def about_hash(about: Mapping[str, Any]) -> str:
+    """SHA-256, hex, over what the packer writes, but for the hashes of the file: checks the spec without the weights."""
+    told = {name: value for name, value in about.items() if name not in ('about_hash', 'content_hash')}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def spec_in(path: Path, about: Mapping[str, Any]) -> ObservationSpec:
@@ -109,6 +121,11 @@ def offsets_in(path: Path, about: Mapping[str, Any]) -> dict[str, float]:
     if not isinstance(offsets, dict) or not all(isinstance(ms, (int, float)) for ms in offsets.values()):
         raise CheckpointError(f'checkpoint: {path} holds unusable stamp offsets: {offsets!r}; pack it again')
     return {source: float(ms) for source, ms in offsets.items()}
+
+
+def altered(path: Path) -> CheckpointError:
+    """What to raise when a packed checkpoint does not match a hash in it."""
+    return CheckpointError(f'checkpoint: {path} was altered after it was packed: its hash does not match; pack it again')
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:
@@ -128,7 +145,10 @@ def _opened(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any] | None, 
         metadata = dict(header.get('__metadata__') or {})
     except (ValueError, TypeError) as error:
         raise damaged(path, error) from error
-    return path, about_in(path, metadata), header, begin
+    about = about_in(path, metadata)
+    if about is None and any(name.startswith(GOLDEN) for name in header):
+        raise damaged(path, ValueError('it was packed, but its observation spec is missing'))
+    return path, about, header, begin
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

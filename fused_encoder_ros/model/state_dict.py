@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def _import_safetensors(path: Path) -> Any:
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     """With torch's restricted unpickler, which runs no code."""
+    _check_sums(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -89,6 +91,19 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             'save it with torch.save(encoder.state_dict(), ...)'
         )
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums that torch writes, but does not look at. Raises CheckpointError."""
+    if not zipfile.is_zipfile(path):
+        return  # torch before 1.6 wrote another kind of file, without any
+    try:
+        with zipfile.ZipFile(path) as file:
+            part = file.testzip()
+    except Exception as error:  # zlib's, struct's and others, depending on where it is damaged
+        raise damaged(path, error) from error
+    if part is not None:
+        raise damaged(path, ValueError(f'the checksum of {part} does not match'))
 
 
 def _why_not_unpickled(error: pickle.UnpicklingError) -> str:

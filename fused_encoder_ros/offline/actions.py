@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros.errors import BagError
-from fused_encoder_ros.offline.bag import typestore
+from fused_encoder_ros.offline.bag import messages_of, open_bag
 from fused_encoder_ros.pipeline.data import stamp_to_ns
 from fused_encoder_ros.settings import absolute
 
@@ -46,22 +46,19 @@ class Commands:
         self.names = tuple(names)
         self._hold_ns = round(hold_s * 1e9)
         rows: list[tuple[int, NDArray[np.float64]]] = []
-        with AnyReader([bag], default_typestore=typestore()) as reader:
-            connections = [c for c in reader.connections if absolute(c.topic) == absolute(topic)]
-            fitting = [c for c in connections if c.msgtype in ACTION_TYPES]
-            if not fitting:
-                offered = sorted({f'{c.topic} ({c.msgtype})' for c in reader.connections if c.msgtype in ACTION_TYPES})
-                what = f'is {connections[0].msgtype}' if connections else 'does not exist'
-                raise BagError(
-                    f'bag {bag}: the action topic {topic} {what}; choose a topic of type {" or ".join(ACTION_TYPES)}, of '
-                    f'which the bag has {", ".join(offered) or "none"}'
-                )
-            try:
-                messages = [(c.msgtype, reader.deserialize(raw, c.msgtype), ns) for c, ns, raw in reader.messages(fitting)]
-            except Exception as error:  # what struct, sqlite3 and zstd raise
-                raise BagError(f'bag {bag} is damaged: {type(error).__name__}: {error}') from error
-        for kind, message, recorded_ns in messages:
-            if (row := self._row(bag, topic, kind, message, recorded_ns)) is not None:
+        with closing(open_bag(bag)) as reader:
+            everything = list(reader.connections)
+        connections = [c for c in everything if absolute(c.topic) == absolute(topic)]
+        fitting = {c.id for c in connections if c.msgtype in ACTION_TYPES}
+        if not fitting:
+            offered = sorted({f'{c.topic} ({c.msgtype})' for c in everything if c.msgtype in ACTION_TYPES})
+            what = f'is {connections[0].msgtype}' if connections else 'does not exist'
+            raise BagError(
+                f'bag {bag}: the action topic {topic} {what}; choose a topic of type {" or ".join(ACTION_TYPES)}, of '
+                f'which the bag has {", ".join(offered) or "none"}'
+            )
+        for connection, message, recorded_ns in messages_of(bag, fitting):
+            if (row := self._row(bag, topic, connection.msgtype, message, recorded_ns)) is not None:
                 rows.append(row)
         if len({len(values) for _, values in rows}) > 1:
             raise BagError(f'bag {bag}: the commands on {topic} do not all have the same length')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -25,6 +27,11 @@ STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _BAG_VERSION: Literal[8] = 8
 """Of rosbag2's metadata: the oldest that rosbags writes, so that older distributions read it too."""
 
+_REPAIR = 'repair it with `ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
+
+_NO_FILE_NAME = re.compile('[?#]|%[0-9A-Fa-f]{2}')
+"""What is no part of a file's name in an address."""
+
 
 def bag_name(path: Path) -> str:
     """What results of a bag are named after: the name of its file or folder."""
@@ -46,15 +53,13 @@ def open_bag(path: Path) -> AnyReader:
         raise BagError(f'bag {path} does not exist')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
+    _check_databases(path)
     try:
         reader = AnyReader([path], default_typestore=typestore())
         reader.open()
     except Exception as error:
         # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
-        raise BagError(
-            f'bag {path} cannot be read: {_reason(error)}. If the recording was cut off, repair it with '
-            '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
-        ) from error
+        raise BagError(f'bag {path} cannot be read: {_reason(error)}. If the recording was cut off, {_REPAIR}') from error
     for connection in reader.connections:
         # The library takes what metadata.yaml says, whatever it is.
         kinds = (connection.topic, str), (connection.msgtype, str), (connection.msgcount, int)
@@ -71,21 +76,45 @@ def messages_of(path: Path, connections: Collection[int]) -> Iterator[tuple[Conn
     """Yield (connection, message, time of recording in nanoseconds) of the connections with these ids.
 
     Raises:
-        BagError: when the bag ends in the middle, or a message is not of the type that it is recorded as.
+        BagError: when the bag ends in the middle, has fewer messages than it says, or a message is not of the type that it is
+            recorded as.
     """
     if not connections:
         return  # the library takes no connections for all of them
+    read: Counter[int] = Counter()
     try:
         # A reader of its own: SQLite's belongs to the thread that opened it, and this may be another.
         with AnyReader([path], default_typestore=typestore()) as reader:
             wanted = [connection for connection in reader.connections if connection.id in connections]
             for connection, recorded_ns, raw in reader.messages(wanted):
+                read[connection.id] += 1
                 yield connection, reader.deserialize(raw, connection.msgtype), recorded_ns
     except Exception as error:
-        raise BagError(
-            f'bag {path} is damaged: {_reason(error)}. Nothing was written for it; repair it with '
-            '`ros2 bag reindex`, `mcap recover` or `rosbag reindex`'
-        ) from error
+        raise BagError(f'bag {path} is damaged: {_reason(error)}. Nothing was written for it; {_REPAIR}') from error
+    for connection in wanted:
+        # The library passes over what it does not find.
+        if read[connection.id] < connection.msgcount:
+            part = f'{read[connection.id]} of {connection.msgcount} messages on {connection.topic}'
+            raise BagError(f'bag {path} is damaged: only {part} can be read. Nothing was written for it; {_REPAIR}')
+
+
+def _check_databases(path: Path) -> None:
+    """Whether the library reads SQLite files as they are: it opens them by address, and has SQLite ignore their logs.
+
+    Raises:
+        BagError: when it would open another file, or miss messages.
+    """
+    for database in sorted(path.glob('*.db3')) if path.is_dir() else [path]:
+        if database.suffix != '.db3':
+            continue
+        if _NO_FILE_NAME.search(str(database)):
+            raise BagError(f'bag {path}: SQLite cannot read {database}, for its path contains ?, # or %; rename it')
+        for log in (database.with_name(database.name + suffix) for suffix in ('-wal', '-journal')):
+            if log.is_file() and log.stat().st_size:
+                raise BagError(
+                    f'bag {path}: {log.name} holds messages that are not yet in {database.name}. Wait until the recording has '
+                    f'ended; if it was cut off, complete the file with `sqlite3 {database} "PRAGMA quick_check"`'
+                )
 
 
 class Bag:

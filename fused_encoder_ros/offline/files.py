@@ -46,6 +46,7 @@ def completed(outputs: Mapping[str, Path], force: bool) -> Iterator[dict[str, Pa
         yield temporary
         for final in outputs.values():
             _check_replaceable(final, force)  # something may have appeared meanwhile
+        _to_disk(work)
         _replace_all([(temporary[name], final) for name, final in outputs.items()], work / _ASIDE)
     except OSError as error:
         reason = error.strerror or error
@@ -78,6 +79,14 @@ def clear_own(folder: Path) -> None:
     for path, pid, host in _unfinished(folder):
         if (pid, host) == (str(os.getpid()), socket.gethostname()):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the system write all below a folder to the disk: after a power loss a file could be there, and be empty."""
+    for path in folder.rglob('*'):
+        if path.is_file():
+            with path.open('rb') as file:
+                os.fsync(file)
 
 
 def _unfinished(folder: Path) -> Iterator[tuple[Path, str, str]]:

@@ -104,7 +104,7 @@ def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
         content = yaml.safe_load(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no day, lists in lists in lists
         raise ConfigError(f'parameter file {path} is not YAML: {in_one_line(error)}') from error
     if not isinstance(content, dict):
         raise ConfigError(f'parameter file {path} is not a ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')

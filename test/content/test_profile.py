@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import random
 
 import numpy as np
 import pytest
@@ -62,6 +64,17 @@ def test_a_profile_of_other_observations_is_refused(profiles: list[Profile], spe
     with pytest.raises(ConfigError) as error:
         profiles[0].check_fits(spec, 'file.npz')
     assert says in str(error.value) and str(error.value).startswith('file.npz: ')
+
+
+def test_damage_anywhere_is_refused(profiles: list[Profile]) -> None:
+    """Wherever it is: zipfile, zlib, NumPy's parser of headers and JSON each raise something else."""
+    contents, chance = profiles[0].to_bytes(), random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(contents)
+        at = chance.choice((chance.randrange(len(damaged)), chance.randrange(400), -1 - chance.randrange(400)))
+        damaged[at] ^= 1 << chance.randrange(8)
+        with contextlib.suppress(ConfigError):
+            assert Profile.from_bytes(bytes(damaged), 'file.npz').to_bytes() == contents  # a date, say
 
 
 def test_files_that_are_no_sound_profile_are_refused(profiles: list[Profile]) -> None:

@@ -269,6 +269,28 @@ def test_a_manifest_that_was_torn_or_is_foreign(bags: Path, tmp_path: Path) -> N
     assert 'was written by another version' in encode(bag, '--out', tmp_path, code=2)[1]
 
 
+def test_a_damaged_line_of_the_manifest_counts_as_none(bags: Path, tmp_path: Path) -> None:
+    """A name or a number that a disk has changed, or zeros after a power loss."""
+    encode(bags / 'monday', '--out', tmp_path)
+    manifest, done = tmp_path / 'manifest.jsonl', results(tmp_path)
+    whole = manifest.read_bytes()
+    name = b'"status": "done"'
+    at = whole.index(name)
+    line = whole[whole.rindex(b'\n', 0, at) + 1 : whole.index(b'\n', at) + 1]
+    for damaged in (
+        line.replace(b'"size"', b'"sjze"'),
+        line.replace(b'"reason"', b'"reasom"').replace(b'"crc32"', b'"crc3r"'),  # as if older
+        line.replace(b'"anchors": ', b'"anchors": 1'),
+        bytes(len(line) - 1) + b'\n',
+    ):
+        assert damaged != line
+        manifest.write_bytes(whole.replace(line, damaged))
+        assert [record.status for record in read_manifest(str(tmp_path))[1]].count('done') == 1
+        encode(bags / 'monday', '--out', tmp_path)
+        assert [record.status for record in read_manifest(str(tmp_path))[1]] == ['done', 'done']
+        assert results(tmp_path) == done
+
+
 def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(bags)
     assert [bag.name for bag in find_bags(['.'])] == ['monday/one', 'monday/two', 'tuesday/one', 'three']
@@ -289,6 +311,8 @@ def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (['EMPTY/*.mcap'], 'no bag matches'),
         (['monday/one', 'tuesday/one'], 'would both write one; give the folder that holds both'),
         (['monday/one', '--workers', '0'], '--workers: 0 is too small'),
+        ([''], 'a BAG is empty; give its path'),
+        (['monday/one', '--out', ''], '--out: the folder is empty'),
         (['nothing://bucket/bag'], 'nothing://bucket/bag is not an address of an object store'),
     ],
 )
@@ -303,5 +327,5 @@ def test_bad_usage(
     monkeypatch.chdir(bags)
     (tmp_path / 'empty').mkdir()
     arguments = [argument.replace('EMPTY', str(tmp_path / 'empty')) for argument in arguments]
-    assert main(['encode', *arguments, '--out', str(tmp_path / 'out')]) == 2
+    assert main(['encode', '--out', str(tmp_path / 'out'), *arguments]) == 2
     assert says in capsys.readouterr().err and not (tmp_path / 'out').exists()

@@ -76,6 +76,18 @@ def test_truncated(checkpoint: Path, tmp_path: Path, kept: float) -> None:
         load_encoder(path)
 
 
+def test_a_damaged_weight_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """torch would load it: it does not compare the checksums that it has written."""
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / 'run.pth').write_bytes(content)
+    torch.load(tmp_path / 'run.pth', weights_only=True)
+    with pytest.raises(
+        CheckpointError, match=r'run.pth is truncated or damaged; .*the checksum of .*/data/\d+ does not match'
+    ):
+        load_encoder(tmp_path / 'run.pth')
+
+
 class Malicious:
     """Would create a file when unpickled."""
 

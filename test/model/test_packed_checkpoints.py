@@ -56,13 +56,15 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def altered(packed: Path, tmp_path: Path, change: object) -> Path:
-    """A copy with other tensors or metadata; `change` gets both."""
+def altered(packed: Path, tmp_path: Path, change: object, is_older: bool = False) -> Path:
+    """A copy with other tensors or metadata; `change` gets both. An older one has no hash of its metadata."""
     from safetensors import safe_open
 
     with safe_open(packed, 'pt') as file:
         about = json.loads(file.metadata()['fused_encoder_ros'])
     tensors = load_file(packed)
+    if is_older:
+        del about['about_hash']
     change(tensors, about)  # type: ignore[operator]
     save_file(tensors, tmp_path / 'altered.safetensors', {'fused_encoder_ros': json.dumps(about)})
     return tmp_path / 'altered.safetensors'
@@ -120,11 +122,30 @@ def test_what_was_altered_is_refused(packed: Path, tmp_path: Path) -> None:
             read_packed(altered(packed, tmp_path, change))
 
 
+@pytest.mark.parametrize(
+    ('before', 'after', 'says'),
+    [
+        (b'"image_size\\": 64', b'"image_size\\": 66', 'was altered after it was packed'),
+        (b'"j0\\", \\"j1', b'"j1\\", \\"j0', 'was altered after it was packed'),
+        (b'"fused_encoder_ros"', b'"fused_encodes_ros"', 'its observation spec is missing'),
+    ],
+)
+def test_a_damaged_spec_is_refused_without_the_weights(
+    packed: Path, tmp_path: Path, before: bytes, after: bytes, says: str
+) -> None:
+    """As by `export`, which needs no encoder."""
+    content = packed.read_bytes()
+    assert content.count(before) == 1
+    (tmp_path / 'run.safetensors').write_bytes(content.replace(before, after))
+    with pytest.raises(CheckpointError, match=says):
+        Settings.from_values({'checkpoint': str(tmp_path / 'run.safetensors')})
+
+
 def test_newer_and_unreadable_forms_are_named(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r'has format 9, written by version 0.1.0, .*update this package'):
         read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about.update(format=9)))
     with pytest.raises(CheckpointError, match=r'unusable observation spec: .*image_size'):
-        read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0)))
+        read_packed_spec(altered(packed, tmp_path, lambda tensors, about: about['spec'].update(image_size=0), is_older=True))
     save_file(load_file(packed), tmp_path / 'x.safetensors', {'fused_encoder_ros': '{'})
     with pytest.raises(CheckpointError, match='unreadable metadata'):
         read_packed_spec(tmp_path / 'x.safetensors')
@@ -303,7 +324,7 @@ def test_checkpoints_from_before_there_were_other_cameras_load(packed: Path, tmp
         about.pop('content_hash')
         about['content_hash'] = _content_hash(tensors, about)
 
-    content = read_packed(altered(packed, tmp_path, as_it_was))
+    content = read_packed(altered(packed, tmp_path, as_it_was, is_older=True))
     assert content is not None and content.spec == SPEC and content.dimensions.camera_count == 3
 
 
@@ -327,6 +348,7 @@ def test_offsets_of_the_training_data_travel(tmp_path: Path, capsys: pytest.Capt
     assert main([*arguments, '--force']) == 0 and 'global +12.5 ms' in capsys.readouterr().out
     file.write_text(yaml.safe_dump({**SPEC.to_dict(), 'stamp_offset_ms': {'front': 1.0}}))
     assert main([*arguments, '--force']) == 2 and 'there is no camera front' in capsys.readouterr().err
-    damaged = altered(out, tmp_path, lambda tensors, about: about.update(stamp_offset_ms={'left_wrist': 'soon'}))
+    soon = {'left_wrist': 'soon'}
+    damaged = altered(out, tmp_path, lambda tensors, about: about.update(stamp_offset_ms=soon), is_older=True)
     with pytest.raises(CheckpointError, match='holds unusable stamp offsets'):
         Settings.from_values({'checkpoint': str(damaged)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,62 @@ def test_damaged_metadata(rig_bag: Path, tmp_path: Path, damage: tuple[str, str]
     assert changed != metadata.read_text()
     metadata.write_text(changed)
     with pytest.raises(BagError, match=r'its metadata.yaml is damaged at topic'):
+        sources(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize('name', ['run#1', 'what?', 'run%31'])
+def test_a_name_that_sqlite_takes_for_another(tmp_path: Path, name: str) -> None:
+    """The library opens files by address, where `%31` stands for `1`: features would be those of run1."""
+    write_rig_bag(tmp_path / 'run1', RIG, 0.1, 'sqlite3')
+    (database,) = (tmp_path / 'run1').glob('*.db3')
+    shutil.copy(database, tmp_path / 'run1.db3')
+    (tmp_path / f'{name}.db3').write_bytes(b'')
+    shutil.copytree(tmp_path / 'run1', tmp_path / name)
+    for path in (tmp_path / f'{name}.db3', tmp_path / name):
+        with pytest.raises(BagError, match=r'its path contains \?, # or %; rename it'):
+            sources(path)
+    assert sources(tmp_path / 'run1.db3') == sources(tmp_path / 'run1')
+
+
+def test_messages_in_the_log_of_a_database(tmp_path: Path) -> None:
+    """As a recording in SQLite's WAL mode leaves them that was cut off, or runs on. The library would pass over them."""
+    write_rig_bag(tmp_path / 'bag', RIG, 1.0, 'sqlite3')
+    (database,) = (tmp_path / 'bag').glob('*.db3')
+    expected = sources(database)
+    with closing(sqlite3.connect(database, isolation_level=None)) as recorder:
+        rows = recorder.execute('SELECT * FROM messages WHERE id > 50').fetchall()
+        recorder.execute('DELETE FROM messages WHERE id > 50')
+        recorder.execute('PRAGMA journal_mode = WAL')
+        recorder.executemany('INSERT INTO messages VALUES (?, ?, ?, ?)', rows)
+        shutil.copytree(tmp_path / 'bag', tmp_path / 'cut')
+    cut = tmp_path / 'cut' / database.name
+    for path in (tmp_path / 'cut', cut):
+        with pytest.raises(
+            BagError, match=r'-wal holds messages that are not yet in .*\.db3\. Wait .* `sqlite3 (\S+) "(.*)"`'
+        ):
+            sources(path)
+    with closing(sqlite3.connect(cut)) as repair:
+        repair.execute('PRAGMA quick_check')
+    assert sources(cut) == sources(tmp_path / 'cut') == expected
+
+
+def test_messages_that_are_not_there(rig_bag: Path, tmp_path: Path) -> None:
+    """A record that became unreadable, or a table that lost rows: the library passes over them."""
+    shutil.copytree(rig_bag, tmp_path / 'bag')
+    (storage,) = [path for path in (tmp_path / 'bag').iterdir() if path.suffix in ('.mcap', '.db3')]
+    if storage.suffix == '.db3':
+        with closing(sqlite3.connect(storage, isolation_level=None)) as database:
+            database.execute('DELETE FROM messages WHERE id = 40')
+    else:
+        content = bytearray(storage.read_bytes())
+        records = [
+            at
+            for at in range(len(content) - 9)
+            if content[at] == 5 and 9216 < int.from_bytes(content[at + 1 : at + 9], 'little') < 9400
+        ]
+        content[records[40]] = 0
+        storage.write_bytes(content)
+    with pytest.raises(BagError, match=r'bag is damaged: only \d+ of \d+ messages on /\S+ can be read\. Nothing was written'):
         sources(tmp_path / 'bag')
 
 

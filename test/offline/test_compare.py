@@ -295,6 +295,16 @@ def test_damaged_files_are_read_or_refused(desk: Path, tmp_path: Path, capsys: p
     assert refused > 100
 
 
+def test_a_damaged_value_is_no_difference(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The values are hardly compressible, so most damage would read as other values."""
+    content = bytearray(desk.read_bytes())
+    offset = pq.ParquetFile(desk).metadata.row_group(0).column(1)
+    assert offset.path_in_schema.startswith('feature')
+    content[offset.data_page_offset + offset.total_compressed_size // 2] ^= 1
+    (tmp_path / 'damaged.parquet').write_bytes(content)
+    assert 'damaged.parquet cannot be read as Parquet' in refusal(desk, tmp_path / 'damaged.parquet', capsys)
+
+
 def test_rows_that_do_not_serve(desk: Path, changed: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     stamps = pq.read_table(desk)['stamp_ns'].to_pylist()
     features = list(features_of(desk))

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import preloaded
@@ -168,6 +169,27 @@ def test_a_failing_replacement_puts_everything_back(tmp_path: Path, monkeypatch:
         for path in files.values():
             path.write_text('new')
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {'a': 'old', 'c': 'old'}
+
+
+def test_contents_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power loss the manifest would say that an empty file is done."""
+    fsync, rename, synced = os.fsync, os.rename, set()
+
+    def recorded_fsync(file: Any) -> None:
+        fsync(file)
+        synced.add(Path(f'/proc/self/fd/{file.fileno()}').resolve())
+
+    def checked_rename(source: Path, target: Path) -> None:
+        assert {path for path in (source, *source.rglob('*')) if path.is_file()} <= synced
+        rename(source, target)
+
+    monkeypatch.setattr(os, 'fsync', recorded_fsync)
+    monkeypatch.setattr(os, 'rename', checked_rename)
+    with completed({'file': tmp_path / 'a', 'folder': tmp_path / 'b'}, force=False) as files:
+        files['file'].write_text('new')
+        (files['folder'] / 'below').mkdir(parents=True)
+        (files['folder'] / 'below' / 'c').write_text('new')
+    assert len(synced) == 2 and (tmp_path / 'b' / 'below' / 'c').read_text() == 'new'
 
 
 def test_what_appears_meanwhile_is_kept(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def _in_order(recorded: RecordedFeatures) -> RecordedFeatures:
 
 def _of_parquet(path: Path) -> RecordedFeatures:
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:  # what it would buffer is the whole file
+        # What it would buffer is the whole file.
+        with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             return _columns(path, file)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:  # a damaged footer may say anything
         raise FeaturesError(

@@ -93,7 +93,7 @@ class _Table:
         self._schema = pa.schema(fields, about)
         # A dictionary of the 256 values of a byte only makes images larger.
         plain = [field.name for field in fields if not isinstance(field.type, pa.FixedShapeTensorType)]
-        self._writer = pq.ParquetWriter(path, self._schema, compression='zstd', use_dictionary=plain)
+        self._writer = pq.ParquetWriter(path, self._schema, compression='zstd', use_dictionary=plain, write_page_checksum=True)
         self._rows = Rows()
 
     def write(self, row: Mapping[str, Any]) -> None:

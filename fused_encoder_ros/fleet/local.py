@@ -55,7 +55,12 @@ class _Process(Member):
     def __init__(self, context: Any, job: Job) -> None:
         self.connection, other = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(other, job), daemon=True)
-        self._process.start()
+        # Until the worker ignores it, Ctrl-C would have it print where it was. A blocked signal comes later, to us alone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         other.close()
 
     def read(self) -> Message:

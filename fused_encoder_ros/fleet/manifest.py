@@ -50,7 +50,7 @@ class Record:
 class Manifest:
     """A file of JSON lines: what the results are made with, then a record for each bag; of two of one bag the last counts.
 
-    Lines are only ever added, each with one write, so that whatever ends the program leaves at most the last line torn. A line
+    Lines are only ever added, so that whatever ends the program leaves at most the last line torn. A line
     that is torn or damaged counts as none.
     Close it, or use it as a context. While it is open no other run may use the folder, where the folder is on this machine.
 
@@ -63,7 +63,7 @@ class Manifest:
         records: by the bag's name.
 
     Raises:
-        ConfigError: when the folder holds results that were made with something else.
+        ConfigError: when the folder holds results that were made with something else, or its manifest is damaged.
         OutputError: when it cannot be written, or another run uses it.
     """
 
@@ -75,7 +75,8 @@ class Manifest:
         self._path = self._remote.path if self._remote else Path(folder) / MANIFEST
         with written(f'output folder {folder}'):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._path, 'a+b')  # noqa: SIM115  # closed by close()
+            # Unbuffered: what a full disk has refused must not come up again when it is closed.
+            self._file = open(self._path, 'a+b', buffering=0)  # noqa: SIM115  # closed by close()
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -146,8 +147,9 @@ class Manifest:
             self._begun.add(record.bag.name)
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({**line, _CHECK: _check(line)}).encode() + b'\n')
-        self._file.flush()
+        rest = memoryview(json.dumps({**line, _CHECK: _check(line)}).encode() + b'\n')
+        while rest:
+            rest = rest[self._file.write(rest) :]
         os.fsync(self._file.fileno())
 
 
@@ -155,7 +157,7 @@ def read_manifest(folder: str) -> tuple[Mapping[str, Any], list[Record]]:
     """What the results of a folder are made with, and what became of each bag.
 
     Raises:
-        ConfigError: when its manifest is of another version of the package.
+        ConfigError: when its manifest is of another version of the package, or damaged in its first line.
         OutputError: when the folder has no manifest.
     """
     remote = _RemoteCopy(folder) if is_remote(folder) else None  # it removes its file when it goes
@@ -174,9 +176,13 @@ def _told(folder: str, content: bytes) -> tuple[Mapping[str, Any], list[Record]]
     """What a manifest says: what the results are made with, and every record; None when not even its first line is whole.
 
     Raises:
-        ConfigError: when it is of another version of the package.
+        ConfigError: when it is of another version of the package, or damaged in its first line.
     """
     header, *lines = [_parsed(line) for line in content.split(b'\n') if line] or [None]
+    if header is None and lines:
+        raise ConfigError(
+            f'{folder}/{MANIFEST} is damaged in its first line; choose another folder, or make all results again with --force'
+        )
     if header is None:
         return None
     if header.get('format') != _FORMAT:

@@ -165,7 +165,7 @@ def serve(start: Callable[[], Worker], receive: Callable[[], tuple[BagRef, bool]
         send(Ready(worker.made_with, worker.greeting))
         while True:
             send(do_one(worker, *receive(), send))
-    except EOFError:
+    except (EOFError, BrokenPipeError):
         return
     except (FusedEncoderError, ImportError) as error:
         send(error)

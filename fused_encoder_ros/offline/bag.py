@@ -230,6 +230,10 @@ class BagWriter:
     def __init__(
         self, path: Path, storage: str, connections: Mapping[str, str], metadata: Mapping[str, str] = MappingProxyType({})
     ) -> None:
+        if storage == 'sqlite3' and _NO_FILE_NAME.search(str(path)):
+            raise OutputError(
+                f'bag {path} cannot be written: SQLite takes no path with ?, # or %; choose another name, or MCAP'
+            )
         self.types = typestore().types
         self._typestore = typestore()
         self._writer = Writer(path, version=_BAG_VERSION, storage_plugin=STORAGES[storage])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ def write_rig_bag(path: Path, rig: Rig, duration_s: float, storage: str = 'mcap'
     if path.name in ('', '..'):
         raise OutputError(f'{path} is not a name for a bag')
     count = 0
-    with completed({'bag': path}, force) as files, BagWriter(files['bag'], storage, kinds) as writer:
-        for event in rig.events(duration_s):
-            message = _message(rig, event, writer.types)
-            writer.write(topics[event.source], message, START_NS + event.publish_ns)
-            count += 1
+    try:
+        with completed({'bag': path}, force) as files, BagWriter(files['bag'], storage, kinds) as writer:
+            for event in rig.events(duration_s):
+                message = _message(rig, event, writer.types)
+                writer.write(topics[event.source], message, START_NS + event.publish_ns)
+                count += 1
+    except sqlite3.Error as error:
+        raise OutputError(f'bag {path} cannot be written: {error}; choose another place') from error
     return count
 
 

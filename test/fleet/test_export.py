@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import yaml
 from faulty_bags import RIG, TOPICS, Times, as_it_is, write_bag
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import command, results
 from ros_messages import MS
 from rosbags.highlevel import AnyReader
 
@@ -343,3 +346,18 @@ def test_two_things_on_one_topic_are_refused(tmp_path: Path, capsys: pytest.Capt
     path = write_bag(tmp_path / 'renamed', duration_s=0.5, topics={**TOPICS, 'joint_states': '/action'})
     assert main(['export', str(path), '--to', 'mcap', '--out', str(tmp_path / 'out'), '--topic', 'joint_states=/action']) == 2
     assert '/action would be used as a topic twice in the bag' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('limit', [1_000, 50_000, 400_000])
+def test_a_full_disk_does_not_crash_hdf5(bag: Path, tmp_path: Path, limit: int) -> None:
+    """At the first byte, in the middle, and where little is missing; the library would end the process with SIGSEGV."""
+    done = subprocess.run(
+        command('export', bag, '--out', tmp_path, '--to', 'hdf5'),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and 'cannot be written' in done.stderr and 'File too large' in done.stderr, done.stderr
+    assert 'Traceback' not in done.stderr and results(tmp_path) == ['manifest.jsonl']
+    assert not list(tmp_path.rglob('.partial-*'))

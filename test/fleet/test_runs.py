@@ -204,6 +204,20 @@ def test_leftovers_are_those_of_nobody(tmp_path: Path) -> None:
     assert left == {'b', 'c'}
 
 
+def test_interrupting_workers_that_start_is_quiet(
+    long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """As Ctrl-C does it, which reaches the workers as well."""
+    process = start('encode', long_bags, '--out', tmp_path, '--workers', 2)
+    until(lambda: len(children(process.pid)) > 1, process)
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGINT)
+    time.sleep(0.3)  # in which a worker would say where it was
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert errors.splitlines() == ['fused-encoder: interrupted; nothing incomplete was left behind']
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_loses_nothing_that_was_complete(
     long_bags: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals
@@ -289,6 +303,9 @@ def test_a_damaged_line_of_the_manifest_counts_as_none(bags: Path, tmp_path: Pat
         encode(bags / 'monday', '--out', tmp_path)
         assert [record.status for record in read_manifest(str(tmp_path))[1]] == ['done', 'done']
         assert results(tmp_path) == done
+    manifest.write_bytes(bytes(40) + whole[40:])
+    assert 'manifest.jsonl is damaged in its first line; choose' in encode(bags / 'monday', '--out', tmp_path, code=2)[1]
+    assert manifest.read_bytes() == bytes(40) + whole[40:]
 
 
 def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

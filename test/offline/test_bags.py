@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -138,6 +141,9 @@ def test_a_name_that_sqlite_takes_for_another(tmp_path: Path, name: str) -> None
     shutil.copy(database, tmp_path / 'run1.db3')
     (tmp_path / f'{name}.db3').write_bytes(b'')
     shutil.copytree(tmp_path / 'run1', tmp_path / name)
+    with pytest.raises(OutputError, match=r'SQLite takes no path with'):
+        write_rig_bag(tmp_path / f'new {name}', RIG, 0.1, 'sqlite3')
+    assert not list(tmp_path.glob('new*'))
     for path in (tmp_path / f'{name}.db3', tmp_path / name):
         with pytest.raises(BagError, match=r'its path contains \?, # or %; rename it'):
             sources(path)
@@ -184,6 +190,19 @@ def test_messages_that_are_not_there(rig_bag: Path, tmp_path: Path) -> None:
         storage.write_bytes(content)
     with pytest.raises(BagError, match=r'bag is damaged: only \d+ of \d+ messages on /\S+ can be read\. Nothing was written'):
         sources(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_full_disk(tmp_path: Path, storage: str) -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', 'fused_encoder_ros', 'rig', str(tmp_path / 'bag'), '--duration', '1', '--storage', storage],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'cannot be written' in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bag_is_not_overwritten(rig_bag: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,8 @@ class Hdf5Episode:
     def __init__(self, path: Path, episode: Episode, aloha: bool = False) -> None:
         import h5py
 
-        self._file = h5py.File(path, 'w')
+        self._disk = _Disk(path, 'w+')
+        self._file = h5py.File(self._disk, 'w')
         self._aloha = aloha
         self._rows = Rows()
         for key, value in episode.metadata.items():
@@ -43,12 +45,13 @@ class Hdf5Episode:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._file:
+        with self._disk, self._file:
             self._flush()
             if not self._aloha:
                 count = len(self._file['stamp_ns']) if 'stamp_ns' in self._file else 0
                 self._file.create_dataset('rewards', data=np.zeros(count, np.float32))
                 self._file.create_dataset('terminals', data=np.arange(count) == count - 1)
+        self._disk.check()
 
     def write(self, step: Step) -> None:
         """Append a step."""
@@ -62,6 +65,7 @@ class Hdf5Episode:
         self._rows.add({**row, 'stamp_ns': np.int64(observation.stamp_ns), **skews_ms})
         if self._rows.is_full:
             self._flush()
+            self._disk.check()
 
     def _image_name(self, camera: str) -> str:
         if self._aloha:
@@ -85,3 +89,33 @@ class Hdf5Episode:
                 dataset = self._file[name]
                 dataset.resize(len(dataset) + len(rows), axis=0)
                 dataset[-len(rows) :] = rows
+
+
+class _Disk(io.FileIO):
+    """A file that takes everything, and tells afterwards what could not be written: HDF5 crashes when a write fails."""
+
+    _error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or nothing from the first error on."""
+        rest = memoryview(data).cast('B')
+        size = len(rest)
+        try:
+            while rest and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """As any file, but for its errors."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raises OSError when something could not be written."""
+        if self._error is not None:
+            raise self._error

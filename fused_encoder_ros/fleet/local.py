@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -56,6 +57,7 @@ class _Process(Member):
         self.connection, other = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(other, job), daemon=True)
         # Until the worker ignores it, Ctrl-C would have it print where it was. A blocked signal comes later, to us alone.
+        resource_tracker.ensure_running()  # which unblocks it when it is started
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             self._process.start()

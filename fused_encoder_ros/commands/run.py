@@ -63,13 +63,12 @@ def run(options: argparse.Namespace, job: Job, format_summary: Callable[[Record]
     """Do the job, and say what became of it; the exit code."""
     from fused_encoder_ros.fleet.report import KIND, report_run
     from fused_encoder_ros.fleet.run import run_job
-    from fused_encoder_ros.fleet.storage import find_bags
+    from fused_encoder_ros.fleet.storage import check_address, find_bags
     from fused_encoder_ros.offline.report.layout import check_replaceable
 
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f'--workers: {options.workers} is too small; use at least 1')
-    if not options.out:
-        raise ConfigError('--out: the folder is empty; give its path')
+    check_address('--out', options.out)
     if options.html:
         check_replaceable(options.html, KIND)
     bags = find_bags(options.bags)

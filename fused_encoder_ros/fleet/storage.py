@@ -39,20 +39,28 @@ def is_remote(address: str) -> bool:
     return '://' in address
 
 
+def check_address(option: str, address: str) -> None:
+    """Whether a path or an address can be used. Raises ConfigError."""
+    if not address:
+        raise ConfigError(f'{option} is empty; give a path')  # as of a shell variable that is not set
+    if not address.isascii() and address != address.encode(errors='replace').decode():
+        raise ConfigError(f'{option} {address!r} is not UTF-8, which Parquet and SQLite need; rename it')
+
+
 def find_bags(arguments: Sequence[str]) -> list[BagRef]:
     """The bags that paths, folders, patterns (`*`, `**`, `?`, `[…]`) and addresses of an object store stand for.
 
     A bag named twice is found once. A path that does not exist is a bag too: that it cannot be read is said with the others.
 
     Raises:
-        ConfigError: when an argument is empty, a folder or a pattern holds no bag, an object store cannot be reached, or two
-            bags have one name.
+        ConfigError: when an argument is empty or not UTF-8, a folder or a pattern holds no bag, an object store cannot be
+            reached, or two bags have one name.
     """
     found: dict[str, BagRef] = {}
     for argument in arguments:
-        if not argument:
-            raise ConfigError('a BAG is empty; give its path')  # as of a shell variable that is not set
+        check_address('BAG', argument)
         for bag in _remote_bags(argument) if is_remote(argument) else _local_bags(argument):
+            check_address('BAG', bag.uri)
             found.setdefault(bag.uri, bag)
     names: dict[str, BagRef] = {}
     for bag in found.values():

@@ -330,8 +330,10 @@ def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (['EMPTY/*.mcap'], 'no bag matches'),
         (['monday/one', 'tuesday/one'], 'would both write one; give the folder that holds both'),
         (['monday/one', '--workers', '0'], '--workers: 0 is too small'),
-        ([''], 'a BAG is empty; give its path'),
-        (['monday/one', '--out', ''], '--out: the folder is empty'),
+        ([''], 'BAG is empty; give a path'),
+        (['monday/one', '--out', ''], '--out is empty; give a path'),
+        (['caf\udce9.mcap'], "caf\\udce9.mcap' is not UTF-8, which Parquet and SQLite need; rename it"),
+        (['monday/one', '--out', 'caf\udce9'], "--out 'caf\\udce9' is not UTF-8"),
         (['nothing://bucket/bag'], 'nothing://bucket/bag is not an address of an object store'),
     ],
 )

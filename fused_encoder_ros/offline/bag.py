@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -55,7 +55,7 @@ def open_bag(path: Path) -> AnyReader:
         raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
     _check_databases(path)
     try:
-        reader = AnyReader([path], default_typestore=typestore())
+        reader = _reader(path)
         reader.open()
     except Exception as error:
         # The storages raise what sqlite3, struct, YAML and zstd raise; all of it means that this is no readable bag.
@@ -84,7 +84,7 @@ def messages_of(path: Path, connections: Collection[int]) -> Iterator[tuple[Conn
     read: Counter[int] = Counter()
     try:
         # A reader of its own: SQLite's belongs to the thread that opened it, and this may be another.
-        with AnyReader([path], default_typestore=typestore()) as reader:
+        with _reader(path) as reader:
             wanted = [connection for connection in reader.connections if connection.id in connections]
             for connection, recorded_ns, raw in reader.messages(wanted):
                 read[connection.id] += 1
@@ -96,6 +96,33 @@ def messages_of(path: Path, connections: Collection[int]) -> Iterator[tuple[Conn
         if read[connection.id] < connection.msgcount:
             part = f'{read[connection.id]} of {connection.msgcount} messages on {connection.topic}'
             raise BagError(f'bag {path} is damaged: only {part} can be read. Nothing was written for it; {_REPAIR}')
+
+
+def _reader(path: Path) -> AnyReader:
+    reader = AnyReader([path], default_typestore=typestore())
+    if reader.is2:
+        reader.readers = [_Reader(path)]
+    return reader
+
+
+class _Reader(Reader):
+    """A bag of ROS 2, of which no topic is lost for what does not matter here."""
+
+    def open(self) -> None:
+        """As the library's, but other topics and other QoS count for nothing."""
+        super().open()
+        # The library parses every definition, and gives the bag up at the first that it cannot, as of a service's events.
+        known, none = typestore().fielddefs, MessageDefinition(MessageDefinitionFormat.NONE, '')
+        connections = self.storage.connections
+        connections[:] = [c if c.msgtype in known else c._replace(msgdef=none, digest='') for c in connections]
+        # It gives no messages of topics whose QoS is another in metadata.yaml than in the files; people edit it for playback.
+        for storage in getattr(self.storage, 'storages', ()):
+            storage.connections[:] = [_with_qos_of(c, connections) for c in storage.connections]
+
+
+def _with_qos_of(stored: Connection, connections: Sequence[Connection]) -> Connection:
+    same = [c for c in connections if (c.topic, c.msgtype) == (stored.topic, stored.msgtype)]
+    return stored if not same or stored.ext in [c.ext for c in same] else stored._replace(ext=same[0].ext)
 
 
 def _check_databases(path: Path) -> None:

@@ -70,6 +70,37 @@ def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
     assert sorted(source for source, _ in sources(tmp_path / 'bag')) == sorted(TOPICS)
 
 
+def test_qos_that_was_edited_in_the_metadata(rig_bag: Path, tmp_path: Path) -> None:
+    """As people do for playback. The library would find no message of such a topic."""
+    shutil.copytree(rig_bag, tmp_path / 'bag')
+    metadata = tmp_path / 'bag' / 'metadata.yaml'
+    never = '{sec: 9223372036, nsec: 854775807}'
+    qos = (
+        f'[{{history: 1, depth: 5, reliability: 2, durability: 2, deadline: {never}, lifespan: {never}, liveliness: 1, '
+        f'liveliness_lease_duration: {never}, avoid_ros_namespace_conventions: false}}]'
+    )
+    before = metadata.read_text()
+    metadata.write_text(before.replace("offered_qos_profiles: ''", f"offered_qos_profiles: '{qos}'"))
+    assert metadata.read_text() != before
+    assert sources(tmp_path / 'bag') == sources(rig_bag)
+
+
+@pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_a_topic_with_a_definition_that_nobody_can_parse(tmp_path: Path, storage: StoragePlugin) -> None:
+    """As rosbag2 writes it for the events of services. The library would not open such a bag."""
+    store = typestore()
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=storage) as writer:
+        definition = {'msgdef': 'int64 a\nint64 b\n---\nint64 sum\n', 'rihs01': f'RIHS01_{0:064}'}
+        writer.add_connection('/add/_service_event', 'example_interfaces/srv/AddTwoInts_Event', **definition)
+        for source, (topic,) in TOPICS.items():
+            is_joint = source == 'joint_states'
+            kind = 'sensor_msgs/msg/JointState' if is_joint else 'sensor_msgs/msg/Image'
+            message = ros_messages.joint_state(5, ['a'], [1.0]) if is_joint else ros_messages.image(5)
+            connection = writer.add_connection(f'/{topic}', kind, typestore=store)
+            writer.write(connection, 5, store.serialize_cdr(message, kind))
+    assert sorted(source for source, _ in sources(tmp_path / 'bag')) == sorted(TOPICS)
+
+
 def test_a_wrong_topic_lists_those_of_its_type(rig_bag: Path) -> None:
     with pytest.raises(
         BagError, match=r'no topic /cam for left_wrist; the bag has /global/image .*/left_wrist/image .*topics.left_wrist'

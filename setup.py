@@ -38,7 +38,7 @@ setup(
             'opencv-python-headless',
             'pyarrow',
             'pyyaml',
-            'rosbags',
+            'rosbags>=0.11.6',  # the first to compare checksums
             'rosbags-image',
             'safetensors',
             'torch>=2.1',

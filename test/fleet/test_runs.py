@@ -302,9 +302,9 @@ def test_a_damaged_line_of_the_manifest_counts_as_none(bags: Path, tmp_path: Pat
         assert damaged != line
         manifest.write_bytes(whole.replace(line, damaged))
         assert [record.status for record in read_manifest(str(tmp_path))[1]].count('done') == 1
-        encode(bags / 'monday', '--out', tmp_path)
-        assert [record.status for record in read_manifest(str(tmp_path))[1]] == ['done', 'done']
-        assert results(tmp_path) == done
+    encode(bags / 'monday', '--out', tmp_path)
+    assert [record.status for record in read_manifest(str(tmp_path))[1]] == ['done', 'done']
+    assert results(tmp_path) == done
     manifest.write_bytes(bytes(40) + whole[40:])
     assert 'manifest.jsonl is damaged in its first line; choose' in encode(bags / 'monday', '--out', tmp_path, code=2)[1]
     assert manifest.read_bytes() == bytes(40) + whole[40:]

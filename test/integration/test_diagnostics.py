@@ -197,17 +197,16 @@ def test_messages_that_are_overwritten_in_the_queue_of_the_node_are_counted(desk
     robot.run_until_input('global', WARN, 'the queue of this node overwrote')
 
     def counts() -> dict[str, int]:
-        """When everything that was sent has been taken, and counted."""
-        desk.spin(3.0)
+        """When everything that was sent has been taken, and counted: a second after the last."""
         desk.diagnostics.clear()
-        desk.wait(lambda: desk.diagnostics, 'diagnostics')
+        desk.wait(lambda: float(desk.status('global')[2]['age_s'] or 0) > 1.5, 'diagnostics')
         return {name: int(desk.status('global')[2][name]) for name in ('messages', 'lost', 'overwritten')}
 
     before, sent = counts(), 0
     for _ in range(20):
         robot.step()
     gained = {name: count - before[name] for name, count in counts().items()}
-    assert gained['overwritten'] > 0 and gained['lost'] == 0 and gained['messages'] + gained['overwritten'] == sent == 400
+    assert gained['overwritten'] > 0 and sum(gained.values()) == sent == 400
     assert desk.status('left_wrist')[2]['overwritten'] == '0'
     assert any('global: in the queue of this node, newer messages replaced' in line for line in warnings(node))
 

@@ -45,7 +45,7 @@ def on_publication_number(subscription: Any, callback: Callable[[int], None]) ->
     hand_on = subscription.callback
 
     def with_info(message: Any, info: Mapping[str, Any]) -> None:
-        number = info['publication_sequence_number']
+        number = info.get('publication_sequence_number')
         if number is not None:
             callback(number)
         hand_on(message)

@@ -67,7 +67,7 @@ def verdict(outcome: Outcome) -> Verdict:
 
 
 @given(recording=recordings(), options=sync_options())
-@cases(400)
+@cases(250)
 def test_any_recording_is_answered_as_by_the_slow_search(recording: list[Message], options: SyncOptions) -> None:
     """Message by message: the same sets of the same messages, the same drops for the same reasons, the same memory."""
     sync, oracle = Synchroniser(SPEC, options), Oracle(SPEC.cameras, JOINT_COUNT, options)
@@ -178,7 +178,7 @@ def check_truth(outcome: Outcome, known: list[Message], options: SyncOptions) ->
     match=st.sampled_from(('expected', 'expected', 'nearest')),
     seed=st.integers(0, 10**6),
 )
-@cases(300)
+@cases(200)
 def test_which_topic_came_first_makes_no_difference(
     recording: list[Message], options: SyncOptions, match: str, seed: int
 ) -> None:

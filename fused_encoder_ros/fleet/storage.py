@@ -43,7 +43,7 @@ def check_address(option: str, address: str) -> None:
     """Whether a path or an address can be used. Raises ConfigError."""
     if not address:
         raise ConfigError(f'{option} is empty; give a path')  # as of a shell variable that is not set
-    if not address.isascii() and address != address.encode(errors='replace').decode():
+    if address != address.encode(errors='replace').decode():
         raise ConfigError(f'{option} {address!r} is not UTF-8, which Parquet and SQLite need; rename it')
 
 

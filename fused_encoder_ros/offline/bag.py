@@ -101,11 +101,11 @@ def messages_of(path: Path, connections: Collection[int]) -> Iterator[tuple[Conn
 def _reader(path: Path) -> AnyReader:
     reader = AnyReader([path], default_typestore=typestore())
     if reader.is2:
-        reader.readers = [_Reader(path)]
+        reader.readers = [_Ros2Reader(path)]
     return reader
 
 
-class _Reader(Reader):
+class _Ros2Reader(Reader):
     """A bag of ROS 2, of which no topic is lost for what does not matter here."""
 
     def open(self) -> None:

@@ -125,15 +125,16 @@ class Input(SimpleFilter):
 
     def tell_missed(self, stalled_s: float) -> None:
         """Say that messages did not come, and why; `stalled_s` says for how long this process stood still lately."""
-        if stalled_s:
-            lost = overwritten = f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended'
-        else:
-            rmw = get_rmw_implementation_identifier()
-            publishers = self.publishers
-            offered = _allowed_by(publishers) if publishers else self._reliability  # it may have ended meanwhile
-            lost = why_lost(rmw, self.source, self._reliability, offered)
-            overwritten = self._why_overwritten()
-        self.monitor.tell_missed(lost, overwritten, time.monotonic_ns())
+        stall = (
+            f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended' if stalled_s else ''
+        )
+        self.monitor.tell_missed(
+            lambda: stall or self._why_lost(), lambda: stall or self._why_overwritten(), time.monotonic_ns()
+        )
+
+    def _why_lost(self) -> str:
+        offered = self._offered(self.publishers)
+        return why_lost(get_rmw_implementation_identifier(), self.source, self._reliability, offered)
 
     def _why_overwritten(self) -> str:
         if QoSPolicyKind.DEPTH in self._overrides.policy_kinds:
@@ -214,8 +215,10 @@ class Input(SimpleFilter):
         return ''
 
     def _choose(self, publishers: list[Any]) -> ReliabilityPolicy:
-        if self._wanted is not None:
-            return self._wanted
+        return self._offered(publishers) if self._wanted is None else self._wanted
+
+    def _offered(self, publishers: list[Any]) -> ReliabilityPolicy:
+        """What hears every publisher; without any, the present reliability."""
         return _allowed_by(publishers) if publishers else self._reliability
 
 

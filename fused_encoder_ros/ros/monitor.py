@@ -63,8 +63,7 @@ class InputMonitor:
         self._log = log
         self._last_log_ns: int | None = None
         self._logged = False
-        self._told = {'lost': 0, 'overwritten': 0}
-        self._told_ns: dict[str, int] = {}
+        self._told: dict[str, tuple[int, int]] = {}
         self._last_change_ns: int | None = None
 
     def arrived(self, message: Any, now_ns: int) -> None:
@@ -77,18 +76,17 @@ class InputMonitor:
             self._sizes.append(len(message.data))
             self.content = image_content(message)
 
-    def tell_missed(self, why_lost: str, why_overwritten: str, now_ns: int) -> None:
+    def tell_missed(self, why_lost: Callable[[], str], why_overwritten: Callable[[], str], now_ns: int) -> None:
         """Count the messages that did not come and log them with their cause, each kind at most once in five seconds."""
         self.losses.count(now_ns)
-        lost, overwritten = self.losses.lost, self.losses.overwritten or 0
-        self._tell('lost', lost, f'the middleware lost {lost} message(s) so far: {why_lost}', now_ns)
-        replaced = f'in the queue of this node, newer messages replaced {overwritten} message(s) so far: {why_overwritten}'
-        self._tell('overwritten', overwritten, replaced, now_ns)
+        self._tell('the middleware lost', self.losses.lost, why_lost, now_ns)
+        self._tell('in the queue of this node, newer messages replaced', self.losses.overwritten or 0, why_overwritten, now_ns)
 
-    def _tell(self, kind: str, count: int, text: str, now_ns: int) -> None:
-        if count > self._told[kind] and _is_due(self._told_ns.get(kind), now_ns):
-            self._log('warn', f'{self._label}: {text}')
-            self._told[kind], self._told_ns[kind] = count, now_ns
+    def _tell(self, what: str, count: int, why: Callable[[], str], now_ns: int) -> None:
+        told, told_ns = self._told.get(what, (0, None))
+        if count > told and _is_due(told_ns, now_ns):
+            self._log('warn', f'{self._label}: {what} {count} message(s) so far: {why()}')
+            self._told[what] = count, now_ns
 
     def judged(self, outcomes: Sequence[Outcome], now_ns: int) -> None:
         """The outcomes of the message that came."""

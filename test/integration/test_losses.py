@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 import pytest
 
@@ -18,6 +19,11 @@ def settled() -> Losses:
     losses.count(3 * S)
     losses.numbered(0)
     return losses
+
+
+def count(losses: Losses, seconds: Iterable[int]) -> None:
+    for second in seconds:
+        losses.count(second * S)
 
 
 def test_a_gap_that_the_middleware_does_not_report_was_overwritten_here() -> None:
@@ -48,8 +54,7 @@ def test_of_a_larger_gap_the_rest_was_overwritten() -> None:
     losses = settled()
     losses.lost_some(4)
     losses.numbered(11)
-    for second in range(4, 7):
-        losses.count(second * S)
+    count(losses, range(4, 7))
     assert (losses.lost, losses.overwritten) == (4, 6)
 
 
@@ -57,11 +62,9 @@ def test_a_report_without_a_gap_explains_no_later_gap() -> None:
     """Fast DDS also reports what was sent before the subscription was known to the publisher."""
     losses = settled()
     losses.lost_some(100)
-    for second in range(4, 8):
-        losses.count(second * S)
+    count(losses, range(4, 8))
     losses.numbered(3)
-    for second in range(8, 11):
-        losses.count(second * S)
+    count(losses, range(8, 11))
     assert (losses.lost, losses.overwritten) == (100, 2)
 
 

@@ -38,6 +38,17 @@ def sources(path: Path) -> list[tuple[str, int]]:
     return messages
 
 
+def write_one_of_each(writer: Writer) -> None:
+    """A message of each source."""
+    store = typestore()
+    for source, (topic,) in TOPICS.items():
+        is_joint = source == 'joint_states'
+        kind = 'sensor_msgs/msg/JointState' if is_joint else 'sensor_msgs/msg/Image'
+        message = ros_messages.joint_state(5, ['a'], [1.0]) if is_joint else ros_messages.image(5)
+        connection = writer.add_connection(f'/{topic}', kind, typestore=store)
+        writer.write(connection, 5, store.serialize_cdr(message, kind))
+
+
 def test_every_message_in_the_order_of_recording(rig_bag: Path) -> None:
     messages = sources(rig_bag)
     assert len(messages) == 3 * 30 + 100
@@ -57,16 +68,10 @@ def test_storages_hold_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
 def test_compressed_bags(tmp_path: Path, mode: CompressionMode) -> None:
-    store = typestore()
     writer = Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.SQLITE3)
     writer.set_compression(mode, CompressionFormat.ZSTD)
     with writer:
-        for source, (topic,) in TOPICS.items():
-            kind = 'sensor_msgs/msg/JointState' if source == 'joint_states' else 'sensor_msgs/msg/Image'
-            connection = writer.add_connection(f'/{topic}', kind, typestore=store)
-            joint = source == 'joint_states'
-            message = ros_messages.joint_state(5, ['a'], [1.0]) if joint else ros_messages.image(5)
-            writer.write(connection, 5, store.serialize_cdr(message, kind))
+        write_one_of_each(writer)
     assert sorted(source for source, _ in sources(tmp_path / 'bag')) == sorted(TOPICS)
 
 
@@ -88,16 +93,10 @@ def test_qos_that_was_edited_in_the_metadata(rig_bag: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 def test_a_topic_with_a_definition_that_nobody_can_parse(tmp_path: Path, storage: StoragePlugin) -> None:
     """As rosbag2 writes it for the events of services. The library would not open such a bag."""
-    store = typestore()
     with Writer(tmp_path / 'bag', version=9, storage_plugin=storage) as writer:
         definition = {'msgdef': 'int64 a\nint64 b\n---\nint64 sum\n', 'rihs01': f'RIHS01_{0:064}'}
         writer.add_connection('/add/_service_event', 'example_interfaces/srv/AddTwoInts_Event', **definition)
-        for source, (topic,) in TOPICS.items():
-            is_joint = source == 'joint_states'
-            kind = 'sensor_msgs/msg/JointState' if is_joint else 'sensor_msgs/msg/Image'
-            message = ros_messages.joint_state(5, ['a'], [1.0]) if is_joint else ros_messages.image(5)
-            connection = writer.add_connection(f'/{topic}', kind, typestore=store)
-            writer.write(connection, 5, store.serialize_cdr(message, kind))
+        write_one_of_each(writer)
     assert sorted(source for source, _ in sources(tmp_path / 'bag')) == sorted(TOPICS)
 
 

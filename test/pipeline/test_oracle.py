@@ -67,7 +67,7 @@ def verdict(outcome: Outcome) -> Verdict:
 
 
 @given(recording=recordings(), options=sync_options())
-@cases(250)
+@cases(400)
 def test_any_recording_is_answered_as_by_the_slow_search(recording: list[Message], options: SyncOptions) -> None:
     """Message by message: the same sets of the same messages, the same drops for the same reasons, the same memory."""
     sync, oracle = Synchroniser(SPEC, options), Oracle(SPEC.cameras, JOINT_COUNT, options)
@@ -178,7 +178,7 @@ def check_truth(outcome: Outcome, known: list[Message], options: SyncOptions) ->
     match=st.sampled_from(('expected', 'expected', 'nearest')),
     seed=st.integers(0, 10**6),
 )
-@cases(200)
+@cases(300)
 def test_which_topic_came_first_makes_no_difference(
     recording: list[Message], options: SyncOptions, match: str, seed: int
 ) -> None:
@@ -198,7 +198,8 @@ def test_which_topic_came_first_makes_no_difference(
     for messages in (recording, merged):
         sync = Synchroniser(SPEC, options)
         verdicts = [verdict(outcome) for message in messages for outcome in push(sync, message)]
-        answers.append(sorted(verdicts, key=lambda v: (v.reason == 'bad_stamp', v.stamp_ns)))
+        second = Counter(v.stamp_ns for v in verdicts if v.reason == 'bad_stamp')
+        answers.append(([v for v in verdicts if v.reason != 'bad_stamp'], second))
     assert answers[0] == answers[1]
 
 

@@ -204,6 +204,11 @@ class Bag:
         return offered
 
     @property
+    def unreached(self) -> list[str]:
+        """None: what a bag has can be read."""
+        return []
+
+    @property
     def message_count(self) -> int:
         """Number of messages on the sources' topics."""
         return sum(connection.msgcount for connection, _ in self._connections)

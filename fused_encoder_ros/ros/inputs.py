@@ -36,6 +36,9 @@ _ZENOH_REMEDY = (
     "router, the publisher and this node (ZENOH_CONFIG_OVERRIDE='transport/shared_memory/enabled=true')"
 )
 
+_NODE_UNKNOWN = '_NODE_NAME_UNKNOWN_'
+"""The middleware's name for the node of a publisher that has not told its own: rmw_dds_common, `graph_cache.cpp`."""
+
 _TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, JOINT_STATE: JointState}
 
 _RELIABILITIES = {'reliable': ReliabilityPolicy.RELIABLE, 'best_effort': ReliabilityPolicy.BEST_EFFORT}
@@ -213,6 +216,12 @@ class Input(SimpleFilter):
                 said = reason.replace('ERROR: ', '').strip(' ;')
                 return f'QoS incompatible: {said}; change qos_overrides.{self.resolved_topic}.subscription'
         return ''
+
+    @property
+    def is_unreached(self) -> bool:
+        """Whether nothing arrives from its publishers, though discovery finds them: not even the names of their nodes."""
+        publishers = self.publishers
+        return bool(publishers) and all(publisher.node_name == _NODE_UNKNOWN for publisher in publishers)
 
     def _choose(self, publishers: list[Any]) -> ReliabilityPolicy:
         return self._offered(publishers) if self._wanted is None else self._wanted

@@ -108,6 +108,11 @@ class LiveRobot:
             offered.setdefault(heard.source, []).extend(here)
         return offered
 
+    @property
+    def unreached(self) -> list[str]:
+        """Sources whose publishers are found, but from which nothing arrives."""
+        return list(dict.fromkeys(heard.source for heard in self._inputs if heard.is_unreached))
+
     def messages(self) -> Iterator[tuple[str, Any, int]]:
         """Yield (source, message, time of arrival in nanoseconds), until the time is over."""
         self._wait_for_publishers()

@@ -14,19 +14,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """Somebody beside the robot; what is started through it ends with the test.
 
     Over UDP: where processes are killed, suspended or starved, as on a machine full of tests, Fast DDS may lose the way
-    between them over shared memory (its issues 5469 and 6484).
+    between them over shared memory (its issues 5469 and 6484). The profile keeps it to this host: where ROS 2 does that,
+    it adds shared memory to any transports.
     """
-    monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
-    yield from _desk_with_usual_buffers(tmp_path, monkeypatch)
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.setenv(variable, str(Path(__file__).parent / 'udp_on_this_host.xml'))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SYSTEM_DEFAULT')
+    yield from _desk(tmp_path)
 
 
 @pytest.fixture
 def desk_with_usual_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """As `desk`, over whatever DDS uses by itself: of shared memory so little that images get lost."""
-    yield from _desk_with_usual_buffers(tmp_path, monkeypatch)
-
-
-def _desk_with_usual_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable)
     yield from _desk(tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import preloaded
+import pytest
 from live import Desk
 from rclpy.qos import ReliabilityPolicy
 
@@ -48,3 +51,25 @@ def test_the_file_written_beside_a_robot_makes_the_node_run(desk: Desk, tmp_path
     node = desk.start_with('--ros-args', '--params-file', str(out), '-p', 'engine:=eager')
     desk.wait(desk.sets, 'a set')
     assert desk.sets() and node.process.poll() is None
+
+
+# A shared memory of its own, as a container has.
+CONTAINED = ('unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', 'sh')
+
+
+@pytest.mark.skipif(subprocess.call([*CONTAINED, 'true']) != 0, reason='this system lets nobody make namespaces')
+def test_a_robot_in_another_container_is_found_but_not_heard(desk_with_usual_buffers: Desk) -> None:
+    desk = desk_with_usual_buffers
+    node = desk.start()
+    robot = subprocess.Popen([*CONTAINED, sys.executable, '-m', 'fused_encoder_ros.ros.rig'])
+    try:
+        for topic in ('/left_wrist/image', '/right_wrist/image', '/global/image', '/joint_states'):
+            desk.wait_for_log(node, f'{topic}: 0 messages in')
+            assert '1 publisher(s), but nothing of it arrives' in node.log
+        code, said = doctor()
+    finally:
+        robot.kill()
+        robot.wait()
+    title = 'nothing arrives from the publishers of left_wrist, right_wrist, global, joint_states'
+    assert code == 1 and [f['title'] for f in said['findings'] if f['severity'] == 'fail'] == [title]
+    assert said['facts']['unreached'] == ['left_wrist', 'right_wrist', 'global', 'joint_states']

@@ -79,6 +79,7 @@ class Facts:
         topics: every topic that there is, as far as they are listed.
         streams: each source.
         offered: reliability of the publishers by source, where it is known.
+        unreached: sources of a robot whose publishers are found, but from which nothing arrives.
         joints: coverage of the joints.
         counts: what the pipeline made of the messages.
         ramp_up: anchor frames that were dropped before the first set.
@@ -101,6 +102,7 @@ class Facts:
     topics: list[Topic]
     streams: dict[str, Stream]
     offered: dict[str, list[str]]
+    unreached: list[str]
     joints: Joints
     counts: Counts
     ramp_up: int
@@ -208,6 +210,7 @@ def gather(subject: Subject, settings: Settings, progress: Callable[[int, int], 
         topics=subject.topics[:_LISTED],
         streams=streams,
         offered={source: list(offered) for source, offered in subject.offered.items()},
+        unreached=list(subject.unreached),
         joints=Joints(
             groups=[_joint_group(names, stamps, cameras[anchor]) for names, stamps in groups.items()],
             missing=missing,

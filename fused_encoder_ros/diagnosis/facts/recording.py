@@ -66,6 +66,10 @@ class Subject(Protocol):
         """Reliability of each source's publishers, as far as it is known: 'reliable' or 'best_effort'."""
 
     @property
+    def unreached(self) -> Sequence[str]:
+        """Sources whose publishers are found, but from which nothing arrives."""
+
+    @property
     def message_count(self) -> int:
         """Number of messages that will come; 0 when it is not known before."""
 

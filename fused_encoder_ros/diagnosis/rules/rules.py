@@ -103,12 +103,27 @@ def _two_publishers(facts: Facts) -> Findings:
 
 def _silent_topics(facts: Facts) -> Findings:
     silent = [source for source, stream in facts.streams.items() if not stream.problem and not stream.messages]
+    unreached = [source for source in silent if source in facts.unreached]
+    if unreached:
+        yield _unreached(unreached)
+    silent = [source for source in silent if source not in unreached]
     if silent:
         topics = [topic for source in silent for topic in facts.streams[source].topics]
         evidence = f'The {facts.noun} has {some(topics)}, but no message came.'
         fix = 'Check that the drivers run, and that their QoS is compatible.'
         commands = tuple(f'ros2 topic hz {topic}' for topic in topics) if facts.noun == 'robot' else ()
         yield Finding(Severity.FAIL, f'there is no message of {some(silent)}', evidence, fix, commands=commands)
+
+
+def _unreached(sources: list[str]) -> Finding:
+    title = f'nothing arrives from the publishers of {some(sources)}'
+    evidence = 'Discovery finds them, but no message came, and not even the names of their nodes.'
+    fix = (
+        'If they run in another container, give both the same shared memory and network, or let Fast DDS use UDP in both. '
+        'Between two machines, check that the firewall lets UDP through.'
+    )
+    commands = ('docker run --ipc=host --network=host ...', 'export FASTDDS_BUILTIN_TRANSPORTS=UDPv4')
+    return Finding(Severity.FAIL, title, evidence, fix, commands=commands)
 
 
 def _undecodable(facts: Facts) -> Findings:

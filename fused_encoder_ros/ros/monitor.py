@@ -183,6 +183,7 @@ class Latencies:
 class _Arrival:
     arrived_ns: int
     transport_ms: float
+    frames: int = 0
     decoded_ns: int = 0
     settled_ns: dict[str, int] = field(default_factory=dict)
 
@@ -200,7 +201,7 @@ class ArrivalClock:
         """An anchor frame came at `time.monotonic_ns` and at the ROS clock's time."""
         with self._lock:
             # A second frame of the same stamp is a duplicate: the set is of the first.
-            self._arrivals.setdefault(stamp_ns, _Arrival(now_ns, (clock_ns - stamp_ns) / 1e6))
+            self._arrivals.setdefault(stamp_ns, _Arrival(now_ns, (clock_ns - stamp_ns) / 1e6)).frames += 1
             if len(self._arrivals) > self._LIMIT:
                 del self._arrivals[next(iter(self._arrivals))]
 
@@ -215,6 +216,14 @@ class ArrivalClock:
         with self._lock:
             if arrival := self._arrivals.get(stamp_ns):
                 arrival.settled_ns[part] = time.monotonic_ns()
+
+    def refused(self, stamp_ns: int) -> None:
+        """A frame of this stamp was refused; an earlier one of the same stamp may still be under way."""
+        with self._lock:
+            if arrival := self._arrivals.get(stamp_ns):
+                arrival.frames -= 1
+                if not arrival.frames:
+                    del self._arrivals[stamp_ns]
 
     def forget(self, stamp_ns: int) -> _Arrival | None:
         """An anchor frame has ended; returns when it came."""

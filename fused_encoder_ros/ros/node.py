@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import rclpy
+from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidTopicNameException
+from rclpy.exceptions import InvalidTopicNameException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.service import Service
 from rclpy.validate_topic_name import validate_topic_name
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, String
+from std_srvs.srv import Trigger
 
 from fused_encoder_ros.errors import ConfigError, FusedEncoderError, in_one_line
 from fused_encoder_ros.pipeline.images import image_converters
@@ -73,6 +76,9 @@ class FusedEncoderNode(LifecycleNode):
         self._model: Model | None = None
         self._settings: Settings | None = None
         self._is_finalized = False
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        for service in self.services:
+            service.callback = self._answered(service)
 
     def start(self) -> bool:
         """Configure and activate, if `autostart` says so; whether the node can go on."""
@@ -85,6 +91,14 @@ class FusedEncoderNode(LifecycleNode):
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Read the parameters, load and warm up the model, create the publishers."""
+        try:
+            self._configure()
+        except Exception:
+            self._release()
+            raise
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
         settings = self._declared.settings()
         refuse_shared_topics(
             {source: tuple(self._resolve(source, topic) for topic in topics) for source, topics in settings.topics.items()}
@@ -92,9 +106,7 @@ class FusedEncoderNode(LifecycleNode):
         self._model = _load_model(settings)
         self._settings = settings
         for name, kind in _OUTPUTS.items():
-            self._outputs[name] = self.create_lifecycle_publisher(
-                kind, f'~/{name}', 10, qos_overriding_options=QoSOverridingOptions.with_default_policies()
-            )
+            self._outputs[name] = self._create_output(name, kind)
         self._declared.on_live = self._on_live
         log = self.get_logger()
         log.info(
@@ -105,7 +117,6 @@ class FusedEncoderNode(LifecycleNode):
             log.warning(warning)
         converters = ', '.join(name for name, _ in image_converters()) or 'none is installed'
         log.info(f'message filters: {filters.IMPLEMENTATION}; converters for uncommon image encodings: {converters}')
-        return TransitionCallbackReturn.SUCCESS
 
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,6 +165,34 @@ class FusedEncoderNode(LifecycleNode):
         self._end_session()
         super().destroy_node()
 
+    def _answered(self, service: Service) -> Callable[[Any, Any], Any]:
+        """A service's callback that answers even if it fails: rclpy would end the node, and leave the client waiting."""
+        callback = service.callback
+
+        def answered(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception as error:
+                why = in_one_line(error)
+                if isinstance(request, ChangeState.Request):  # rclpy before Lyrical raises for what is not possible now
+                    wanted = request.transition.label or request.transition.id
+                    machine = self._state_machine
+                    possible = ', '.join(transition[1] for transition in machine.available_transitions)
+                    why = f'there is no transition {wanted} from {machine.current_state[1]}; use one of: {possible}'
+                self.get_logger().error(f'{service.srv_name} refused: {why}')
+                return response
+
+        return answered
+
+    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._session is not None
+        if self._session is None:
+            response.message = 'the node is not active, so its buffers are empty already; activate it first'
+        else:
+            self._session.reset()
+            response.message = 'the buffers are empty'
+        return response
+
     def _on_live(self, values: Mapping[str, Any]) -> None:
         """Parameters have changed that may do so while the node runs."""
         assert self._settings is not None
@@ -168,6 +207,13 @@ class FusedEncoderNode(LifecycleNode):
             return str(self.resolve_topic_name(topic))
         except (InvalidTopicNameException, RCLError) as error:
             raise ConfigError(f'topics.{source}: {" ".join(str(error).split())}') from None
+
+    def _create_output(self, name: str, kind: type) -> Any:
+        options = QoSOverridingOptions.with_default_policies()
+        try:
+            return self.create_lifecycle_publisher(kind, f'~/{name}', 10, qos_overriding_options=options)
+        except (RuntimeError, ParameterException, TypeError) as error:
+            raise ConfigError(f'qos_overrides.{self.resolve_topic_name(f"~/{name}")}: {error}') from error
 
     def _end_session(self) -> None:
         if self._session is not None:

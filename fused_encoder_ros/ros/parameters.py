@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError
-from fused_encoder_ros.settings import OF_EVERY_NODE, Parameter, Settings, cameras_of, is_derived, parameters
+from fused_encoder_ros.settings import OF_EVERY_NODE, Parameter, Settings, cameras_of, is_derived, parameters, refuse_unknown
 from fused_encoder_ros.spec import CAMERAS
 
 
@@ -47,6 +47,7 @@ class NodeParameters:
         Raises:
             ConfigError: naming the parameter and the fix.
         """
+        self._follow_cameras({})  # the checkpoint may be another one by now, under the same path
         for error in self._refused.values():
             raise error
         names = [name for name in self._table if not is_derived(name) or name in self._stated]
@@ -119,7 +120,9 @@ class NodeParameters:
         names = self._stated & {'cameras', 'checkpoint'}
         values = {name: self._node.get_parameter(name).value for name in names} | dict(changed)
         with suppress(CheckpointError):  # told when the node is configured
-            self._declare_all(cameras_of(values))
+            cameras = cameras_of(values)
+            refuse_unknown(changed, cameras)
+            self._declare_all(cameras)
 
 
 def _descriptor(parameter: Parameter) -> ParameterDescriptor:

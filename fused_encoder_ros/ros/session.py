@@ -14,7 +14,6 @@ from rclpy.clock import Clock
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float32MultiArray, Header, MultiArrayDimension, MultiArrayLayout, String
-from std_srvs.srv import Trigger
 
 from fused_encoder_ros.content.inspector import watcher_of
 from fused_encoder_ros.pipeline.data import Drop, Feature, Observation, Outcome, Reason, stamp_to_ns
@@ -81,7 +80,6 @@ class Session:
         with ExitStack() as undo:
             self._status_output = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
             undo.callback(node.destroy_publisher, self._status_output)
-            undo.callback(node.destroy_service, node.create_service(Trigger, '~/reset', self._on_reset))
             self._worker = EncodeWorker(model, self._on_feature, self._on_fault)
             undo.callback(self._stop_encoding)
             for source, topics in settings.topics.items():
@@ -109,6 +107,10 @@ class Session:
         """Go by other values of the parameters that are live. For the executor's thread, as everything that makes sets."""
         self._settings = settings
         self.pipeline.set_options(settings.sync)
+
+    def reset(self) -> None:
+        """Empty the buffers. For the executor's thread."""
+        self._filter.signal(self.pipeline.reset())
 
     def close(self) -> None:
         """Stop receiving, encode no more, and account for what was under way."""
@@ -160,15 +162,11 @@ class Session:
 
     def _drop(self, drop: Drop) -> None:
         self.tally.dropped(drop)
-        if drop.reason is not Reason.BAD_STAMP:  # of a duplicate, whose first frame may still become a set
+        if drop.reason is Reason.BAD_STAMP:  # perhaps of a duplicate, whose first frame may still become a set
+            self._arrivals.refused(drop.stamp_ns)
+        else:
             self._arrivals.forget(drop.stamp_ns)
         self._publish_set(drop)
-
-    def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._filter.signal(self.pipeline.reset())
-        response.success = True
-        response.message = 'the buffers are empty'
-        return response
 
     def _refresh_inputs(self) -> None:
         stalled_s = self._stalls.beat(time.monotonic())

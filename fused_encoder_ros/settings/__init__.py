@@ -8,7 +8,7 @@ from fused_encoder_ros.settings.files import (
     serves,
 )
 from fused_encoder_ros.settings.parameter import Parameter, Value
-from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of
+from fused_encoder_ros.settings.settings import NODE_NAME, Settings, cameras_of, refuse_unknown
 from fused_encoder_ros.settings.table import (
     OF_EVERY_NODE,
     SPEC_PARAMETERS,
@@ -43,6 +43,7 @@ __all__ = [
     'read_spec_file',
     'read_stamp_offsets',
     'refuse_shared_topics',
+    'refuse_unknown',
     'sections_of',
     'serves',
 ]

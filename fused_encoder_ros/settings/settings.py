@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ class Settings:
         packed = _packed_spec(values)
         cameras = _cameras(values, packed)
         table = _by_name(cameras)
-        _refuse_unknown(values, table, cameras)
+        refuse_unknown(values, cameras)
         known = {**_packed_offsets(values, table), **values}
         checked: dict[str, Any] = {name: p.check(known.get(name, p.default)) for name, p in table.items()}
         spec = _spec(checked, [name for name in SPEC_PARAMETERS if name in values], packed)
@@ -157,8 +157,10 @@ def _by_name(cameras: Sequence[str] = CAMERAS) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in parameters(cameras)}
 
 
-def _refuse_unknown(values: Mapping[str, Any], table: Mapping[str, Parameter], cameras: Sequence[str]) -> None:
-    for name in values:
+def refuse_unknown(names: Iterable[str], cameras: Sequence[str]) -> None:
+    """Raises ConfigError for a name that is no parameter of a node with these cameras."""
+    table = _by_name(cameras)
+    for name in names:
         if name in table:
             continue
         if name.startswith((_TOPICS, STAMP_OFFSET)):

@@ -18,9 +18,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from robot import IMAGES, JOINTS, image, joint_state, ready, send_sets, wait_for_report
+from std_srvs.srv import Trigger
 
 from fused_encoder_ros.model import ImageJointEncoder
+from fused_encoder_ros.model.packed_checkpoint import write_packed
+from fused_encoder_ros.ros.monitor import ArrivalClock
 from fused_encoder_ros.ros.node import FusedEncoderNode
+from fused_encoder_ros.spec import ObservationSpec
 
 
 def test_a_new_tolerance_counts_from_the_next_set_on(desk: Desk) -> None:
@@ -94,6 +98,36 @@ def test_a_refused_activation_leaves_the_node_inactive(desk: Desk) -> None:
     assert change(desk, Transition.TRANSITION_CONFIGURE)
 
 
+def test_what_cannot_be_done_is_answered_and_the_node_lives(desk: Desk) -> None:
+    node = desk.start(autostart=False)
+    assert not change(desk, Transition.TRANSITION_ACTIVATE) and state(desk) == 'unconfigured'
+    assert 'there is no transition 3 from unconfigured; use one of: configure, shutdown' in node.log
+    unknown_type = Parameter(name='tolerance_ms', value=ParameterValue(type=77))
+    call(desk, SetParameters, '/fused_encoder/set_parameters', SetParameters.Request(parameters=[unknown_type]))
+    assert 'set_parameters refused: 77 is not a valid' in node.log
+    reset = call(desk, Trigger, '/fused_encoder/reset', Trigger.Request())
+    assert not reset.success and 'the node is not active' in reset.message
+    assert change(desk, Transition.TRANSITION_CONFIGURE) and node.stop() == 0 and 'Traceback' not in node.log
+
+
+def test_qos_of_an_output_that_does_not_exist_is_refused(desk: Desk) -> None:
+    node = desk.start(**{'qos_overrides./fused_encoder/sets.publisher.reliability': 'some'})
+    desk.wait(lambda: node.process.poll() is not None, 'the node to end')
+    assert 'on_configure refused: qos_overrides./fused_encoder/sets: ' in node.log and 'Traceback' not in node.log
+
+
+def test_the_latency_is_that_of_the_frame_that_was_used() -> None:
+    """A late duplicate is refused; after a reset a frame of the same stamp comes and is used."""
+    clock = ArrivalClock()
+    clock.arrived(7, 100, 7)
+    clock.refused(7)
+    clock.arrived(7, 500, 7)
+    clock.arrived(7, 600, 7)
+    clock.refused(7)
+    arrival = clock.forget(7)
+    assert arrival is not None and arrival.arrived_ns == 500
+
+
 @pytest.fixture
 def node() -> Iterator[FusedEncoderNode]:
     context = rclpy.Context()
@@ -107,6 +141,25 @@ def node() -> Iterator[FusedEncoderNode]:
     node.destroy_node()
     executor.shutdown()
     rclpy.shutdown(context=context)
+
+
+def test_cameras_and_a_topic_that_goes_with_them_are_refused_together(node: FusedEncoderNode) -> None:
+    asked = [RosParameter('cameras', value=['front']), RosParameter('topics.global', value='/x')]
+    refused = node.set_parameters_atomically(asked)
+    assert not refused.successful and 'topics.global: there is no camera global' in refused.reason
+    assert node.get_parameter('topics.global').value == 'global/image' and not node.has_parameter('topics.front')
+
+
+def test_another_checkpoint_under_the_same_path_brings_its_cameras(node: FusedEncoderNode, tmp_path: Path) -> None:
+    path = tmp_path / 'run.safetensors'
+    for cameras in (('left_wrist', 'right_wrist', 'global'), ('front', 'top')):
+        encoder = ImageJointEncoder(fusion_dim=32, camera_count=len(cameras)).eval()
+        write_packed(path, encoder, ObservationSpec(cameras=cameras))
+        if not node.get_parameter('checkpoint').value:
+            node.set_parameters([RosParameter('checkpoint', value=str(path))])
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert tuple(node.get_parameter('cameras').value) == cameras
+        assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
 
 
 def test_cycles_of_the_lifecycle_leave_nothing_behind(node: FusedEncoderNode) -> None:

@@ -104,6 +104,7 @@ class FusedEncoderNode(LifecycleNode):
             {source: tuple(self._resolve(source, topic) for topic in topics) for source, topics in settings.topics.items()}
         )
         self._model = _load_model(settings)
+        _ = settings.reference  # read now: at activation the file may be another one, or gone
         self._settings = settings
         for name, kind in _OUTPUTS.items():
             self._outputs[name] = self._create_output(name, kind)
@@ -174,7 +175,7 @@ class FusedEncoderNode(LifecycleNode):
                 return callback(request, response)
             except Exception as error:
                 why = in_one_line(error)
-                if isinstance(request, ChangeState.Request):  # rclpy before Lyrical raises for what is not possible now
+                if isinstance(error, RCLError) and isinstance(request, ChangeState.Request):  # rclpy before Lyrical raises for what is not possible now
                     wanted = request.transition.label or request.transition.id
                     machine = self._state_machine
                     possible = ', '.join(transition[1] for transition in machine.available_transitions)

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from fused_encoder_ros.content.features import FeatureWatch
@@ -100,8 +101,11 @@ class Settings:
             **refuses,
         }
 
+    @cached_property
     def reference(self) -> Reference | None:
         """What the checkpoint's profile says of the training data; None where it has none, or `content_faults` is off.
+
+        It is read once, the first time that it is asked for.
 
         Raises:
             CheckpointError, ConfigError: when the profile cannot be used.
@@ -112,13 +116,13 @@ class Settings:
 
     def pipeline(self, keep_full_images: bool = False) -> Pipeline:
         """Make an empty pipeline with these settings; `keep_full_images` is as in `Pipeline`. Raises as `reference`."""
-        reference = self.reference()
+        reference = self.reference
         inspector = ContentInspector(reference, self.values['content_faults'] == 'refuse') if reference else None
         return Pipeline(self.spec, self.sync, self.values['untyped_color_order'], keep_full_images, inspector)
 
     def feature_watch(self) -> FeatureWatch | None:
         """What measures features against those of the training data; None where the checkpoint's profile has none."""
-        reference = self.reference()
+        reference = self.reference
         return FeatureWatch(reference) if reference and reference.features else None
 
 

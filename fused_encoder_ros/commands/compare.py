@@ -70,7 +70,7 @@ def add_commands(commands: Any) -> None:
         '--max-difference',
         type=float,
         metavar='X',
-        help='fail if any two values differ by more than X; 0 asks for equal values',
+        help='fail if any two values differ by more than X; 0 requires equal values',
     )
     compare.add_argument(
         '--min-cosine', type=float, metavar='X', help='fail if the cosine similarity of any set is less than X'

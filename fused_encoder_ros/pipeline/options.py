@@ -31,7 +31,7 @@ class SyncOptions:
     No mode extrapolates.
 
     Attributes:
-        anchor: the camera of which each frame asks for a set.
+        anchor: the reference camera: each of its frames ends as a set or a drop.
         match: 'expected', 'nearest' or 'soonest'.
         tolerance_ns: the largest skew of a follower's frame; frames further from the anchor's stamp do not match.
         camera_period_ns: frame period of the followers, declared instead of learned; it counts with 'nearest' too, but not

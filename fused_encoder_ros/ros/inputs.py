@@ -129,7 +129,7 @@ class Input(SimpleFilter):
     def tell_missed(self, stalled_s: float) -> None:
         """Say that messages did not come, and why; `stalled_s` says for how long this process stood still lately."""
         stall = (
-            f'this process stood still for {stalled_s:.1f} s: the machine is overloaded, or was suspended' if stalled_s else ''
+            f'this process did not run for {stalled_s:.1f} s: the machine is overloaded, or was suspended' if stalled_s else ''
         )
         self.monitor.tell_missed(
             lambda: stall or self._why_lost(), lambda: stall or self._why_overwritten(), time.monotonic_ns()

@@ -134,8 +134,8 @@ _MATCHING = (
     _live(
         'camera_period_ms',
         0.0,
-        'frame period of the other cameras (the shortest, if they differ), in ms, if the node shall not learn it: an earlier '
-        'frame within half of it is taken at once; 0 declares none; with match: soonest it has no effect',
+        'frame period of the other cameras (the shortest, if they differ), in ms, which the node then does not learn: an '
+        'earlier frame within half of it is taken at once; 0: not set; with match: soonest it has no effect',
         0.0,
         10000.0,
     ),
@@ -235,8 +235,8 @@ def parameters(cameras: Sequence[str] = CAMERAS) -> tuple[Parameter, ...]:
         Parameter(
             'anchor',
             '',
-            'the camera whose frames ask for sets; if empty, it is the camera named global, or the first one if there is no '
-            'global',
+            'the reference camera: each of its frames ends as a set or a drop; if empty, it is the camera named global, or '
+            'the first one if there is no global',
             choices=('', *cameras),
         ),
         *_MATCHING,

@@ -168,8 +168,8 @@ def _slow_joints(facts: Facts) -> Findings:
             yield Finding(Severity.FAIL, title, evidence, 'Publish the joints faster.')
         elif anchor and period_ms > 1.05 * anchor.period_ms:
             evidence = (
-                f'That is slower than the anchor ({span(anchor.period_ms)}). Positions are interpolated between samples, and '
-                'over so long a time that misses quick motion.'
+                f'That is slower than the anchor ({span(anchor.period_ms)}). Positions are interpolated between samples, '
+                'which misses quick motion if the samples are so far apart.'
             )
             yield Finding(Severity.WARN, title, evidence, 'Publish the joints faster.')
         elif group.steps and group.steps.longest_gap_ms > age_ms:

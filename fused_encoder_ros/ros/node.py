@@ -175,7 +175,8 @@ class FusedEncoderNode(LifecycleNode):
                 return callback(request, response)
             except Exception as error:
                 why = in_one_line(error)
-                if isinstance(error, RCLError) and isinstance(request, ChangeState.Request):  # rclpy before Lyrical raises for what is not possible now
+                # rclpy before Lyrical raises for a transition that is not possible now.
+                if isinstance(error, RCLError) and isinstance(request, ChangeState.Request):
                     wanted = request.transition.label or request.transition.id
                     machine = self._state_machine
                     possible = ', '.join(transition[1] for transition in machine.available_transitions)

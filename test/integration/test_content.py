@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from live import Desk
+from lifecycle_msgs.msg import Transition
+from live import Desk, change
 from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros.cli import main
@@ -54,6 +55,17 @@ def today(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bag = tmp_path_factory.mktemp('today') / 'bag'
     write_rig_bag(bag, rig(40), 7.0)
     return bag
+
+
+def test_the_profile_is_that_of_the_loaded_model(packed: Path, tmp_path: Path, desk: Desk) -> None:
+    """The file is gone by the time that the node is activated."""
+    checkpoint = Path(shutil.copy(packed, tmp_path))
+    node = desk.start(checkpoint=checkpoint, autostart='false')
+    assert change(desk, Transition.TRANSITION_CONFIGURE)
+    checkpoint.unlink()
+    assert change(desk, Transition.TRANSITION_ACTIVATE), node.log
+    desk.wait(lambda: desk.diagnostics, 'diagnostics')
+    assert 'feature_distance' in desk.status('encoder')[2]
 
 
 def test_a_bag_unlike_the_other_training_data_is_named(

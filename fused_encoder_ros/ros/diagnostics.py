@@ -211,7 +211,10 @@ def silence_cause(input_: Input, silence_s: float) -> str:
     if not cause and publishers == 0:
         cause = f'nobody publishes it: start the driver, or set topics.{input_.source}'
     if not cause and input_.is_unreached:
-        cause = 'but nothing of it arrives: two containers need --ipc=host, see docs/how-to/find-the-fault.md'
+        cause = (
+            'but nothing of it arrives: does it run in another container, or as another user? '
+            'See docs/how-to/find-the-fault.md'
+        )
     text = f'{input_.resolved_topic}: 0 messages in {silent_for_s:.1f} s, {publishers} publisher(s)'
     return f'{text}, {cause}' if cause else text
 

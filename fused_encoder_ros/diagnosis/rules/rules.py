@@ -119,8 +119,9 @@ def _unreached(sources: list[str]) -> Finding:
     title = f'nothing arrives from the publishers of {some(sources)}'
     evidence = 'Discovery finds them, but no message came, and not even the names of their nodes.'
     fix = (
-        'If they run in another container, give both the same shared memory and network, or let Fast DDS use UDP in both. '
-        'Between two machines, check that the firewall lets UDP through.'
+        'If the drivers run in another container, or as another user, Fast DDS cannot share memory with them: start both '
+        'with the same shared memory and network and as the same user, or let Fast DDS use UDP for both. Between two '
+        'machines, check that the firewall lets UDP through.'
     )
     commands = ('docker run --ipc=host --network=host ...', 'export FASTDDS_BUILTIN_TRANSPORTS=UDPv4')
     return Finding(Severity.FAIL, title, evidence, fix, commands=commands)

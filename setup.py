@@ -69,7 +69,7 @@ setup(
         'console_scripts': [
             'fused_encoder = fused_encoder_ros.ros.main:main',
             'rig = fused_encoder_ros.ros.rig:main',
-            'fused-encoder = fused_encoder_ros.cli:main',
+            'fused-encoder = fused_encoder_ros.__main__:main',
         ],
     },
     zip_safe=True,

@@ -116,9 +116,10 @@ def test_parameter_files(tmp_path: Path) -> None:
     assert read(both) == {'topics.global': '/g', 'tolerance_ms': 7}
     assert read('/*:\n  ros__parameters:\n    tolerance_ms: 7\n') == {'tolerance_ms': 7}
     for text, says in (
-        ('[', 'is not YAML'),
-        ('[' * 5000, 'is not YAML'),
-        ('tolerance_ms: 2026-99-01', 'is not YAML: month must be in'),
+        ('[', 'is not YAML as ROS reads it'),
+        ('[' * 5000, 'is not YAML as ROS reads it'),
+        ('/**: &a\n  ros__parameters: {x: *a}', r'ROS knows no aliases, as \*a in line 2; write it out'),
+        ('/**:\n  ros__parameters: {seed: 1}\n/**:\n  ros__parameters: {}', r'/\*\* in line 3 is there twice; remove one'),
         ('- 1', 'not a ROS parameter file'),
         (
             'fused_encodr: {}',

@@ -52,7 +52,12 @@ def add_commands(commands: Any) -> None:
         'print its observation spec, and the error of its golden feature on this machine.',
     )
     inspect.add_argument('checkpoint', type=Path, metavar='CKPT', help='.pth or .safetensors')
-    inspect.add_argument('--picture', type=Path, metavar='PNG', help='also draw what its profile says about the training data')
+    inspect.add_argument(
+        '--picture',
+        type=Path,
+        metavar='PNG',
+        help='also draw what its profile says about the training data; an earlier file is replaced',
+    )
     inspect.add_argument('--json', action='store_true', help='print JSON instead of text')
     inspect.set_defaults(run=_inspect)
 
@@ -61,12 +66,14 @@ def _pack(options: argparse.Namespace) -> int:
     from fused_encoder_ros.errors import ConfigError
     from fused_encoder_ros.model.checkpoint import load_encoder
     from fused_encoder_ros.model.packed_checkpoint import write_packed
-    from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX
+    from fused_encoder_ros.model.packed_spec import SAFETENSORS_SUFFIX, read_packed_spec
     from fused_encoder_ros.offline.files import completed
     from fused_encoder_ros.settings import read_spec_file, read_stamp_offsets
 
     if options.out.suffix != SAFETENSORS_SUFFIX:
         raise ConfigError(f'--out: {options.out} does not end with {SAFETENSORS_SUFFIX}; rename it')
+    if read_packed_spec(options.checkpoint) is not None:
+        raise ConfigError(f'{options.checkpoint} is packed already; give the state dict that it was made from')
     spec = read_spec_file(options.spec)
     encoder = load_encoder(options.checkpoint, cameras=spec.cameras)
     profile = _profile_for(encoder, spec, options.profile) if options.profile else None
@@ -149,13 +156,15 @@ def _profile_in(path: Path) -> Profile | None:
 
 
 def _draw(path: Path, picture: Path) -> None:
+    from fused_encoder_ros.commands.common import completed_picture
     from fused_encoder_ros.commands.pictures import draw_profile
     from fused_encoder_ros.errors import ConfigError
 
     profile = _profile_in(path)
     if profile is None:
         raise ConfigError(f'--picture: {path} has no profile to draw; `fused-encoder pack --profile` puts one in')
-    draw_profile(picture, profile)
+    with completed_picture('--picture', picture) as file:
+        draw_profile(file, profile)
 
 
 def _parameter_counts(encoder: Encoder) -> dict[str, int]:

@@ -71,25 +71,45 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
     """The parameters that those options set, by name. Raises ConfigError."""
     import yaml
 
-    from fused_encoder_ros.settings import read_parameter_file
+    from fused_encoder_ros.settings import load_yaml, read_parameter_file
 
     values = read_parameter_file(options.config) if options.config else {}
+    stated: dict[str, Any] = {}
     for assignment in options.set:
         name, text = _split(assignment, '--set', 'NAME=VALUE')
+        if name in stated:
+            raise ConfigError(f'--set {assignment}: {name} is set twice; keep one of them')
         try:
-            values[name] = yaml.safe_load(text)
+            stated[name] = load_yaml(text)
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f'--set {assignment}: the value is not YAML: {in_one_line(error)}') from error
-    joint_topics = []
+    values |= stated
+    topics: dict[str, Any] = {}
     for assignment in options.topic:
         source, topic = _split(assignment, '--topic', 'SOURCE=TOPIC')
+        name = f'topics.{source}'
         if source == JOINTS:
-            joint_topics.append(topic)
-        values[f'topics.{source}'] = joint_topics if source == JOINTS else topic
+            topics[name] = [*topics.get(name, []), topic]
+        elif name in topics:
+            raise ConfigError(f'--topic {assignment}: {source} has only one topic, and {topics[name]} is named too; keep one')
+        else:
+            topics[name] = topic
+    values |= topics
     for name in ('checkpoint', 'device'):
         if getattr(options, name, None) is not None:
             values[name] = getattr(options, name)
     return values
+
+
+@contextmanager
+def completed_picture(option: str, path: Path) -> Iterator[Path]:
+    """A place for a picture, which replaces an earlier file when the block ends well. Raises ConfigError, OutputError."""
+    from fused_encoder_ros.offline.files import completed
+
+    if path.suffix.lower() != '.png':
+        raise ConfigError(f'{option}: {path} does not end with .png; rename it')
+    with completed({'picture': path}, force=True) as files:
+        yield files['picture']
 
 
 def _split(assignment: str, option: str, form: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from fused_encoder_ros.commands.common import add_parameters, parameter_values
@@ -19,6 +20,8 @@ _FORMATS = {
     'parquet': 'DIR/<bag>.parquet, one row for each step',
     'mcap': 'DIR/<bag>_episode, a bag with the images, joints and actions of each step',
 }
+
+_HOLD_S, _LATER = 0.5, 1
 
 _UNUSED = {
     'rate': 'between the steps of --rate',
@@ -67,23 +70,20 @@ def add_commands(commands: Any) -> None:
     export.add_argument(
         '--action-names',
         nargs='+',
-        default=[],
         metavar='JOINT',
-        help='joints of an action, in order (default: those of the first command)',
+        help='with --action-topic: joints of an action, in order (default: those of the first command)',
     )
     export.add_argument(
         '--action-hold',
         type=float,
-        default=0.5,
         metavar='S',
-        help='seconds after which a command is too old to be an action (default: 0.5)',
+        help=f'with --action-topic: seconds after which a command is too old to be an action (default: {_HOLD_S})',
     )
     export.add_argument(
         '--action-later',
         type=int,
-        default=1,
         metavar='K',
-        help='without --action-topic, the action is the joint positions K sets later (default: 1)',
+        help=f'without --action-topic, the action is the joint positions K sets later (default: {_LATER})',
     )
     export.add_argument(
         '--rate',
@@ -101,9 +101,7 @@ def _export(options: argparse.Namespace) -> int:
     from fused_encoder_ros.offline.export_episode import EpisodeOptions
     from fused_encoder_ros.settings import Settings
 
-    for name, least in (('rate', 0.0), ('action_hold', 0.0), ('action_later', -1)):
-        if (value := getattr(options, name)) is not None and not value > least:
-            raise ConfigError(f'--{name.replace("_", "-")}: {value:g} is too small; use more than {least:g}')
+    _check(options)
     if options.to == 'lerobot':
         _check_for_lerobot(options)
     episode = EpisodeOptions(
@@ -111,9 +109,9 @@ def _export(options: argparse.Namespace) -> int:
         resolution=options.resolution,
         features=options.features,
         action_topic=options.action_topic,
-        action_names=tuple(options.action_names),
-        action_hold_s=options.action_hold,
-        action_later=options.action_later,
+        action_names=tuple(options.action_names or ()),
+        action_hold_s=_HOLD_S if options.action_hold is None else options.action_hold,
+        action_later=_LATER if options.action_later is None else options.action_later,
         rate_hz=options.rate,
         task=options.task,
     )
@@ -123,6 +121,20 @@ def _export(options: argparse.Namespace) -> int:
     if options.to == 'lerobot' and not options.json:
         print(f'data set: {options.out}/{DATASET}')
     return code
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, least, most in (('rate', 0.0, 10_000.0), ('action_hold', 0.0, 86_400.0), ('action_later', -1, math.inf)):
+        option, value = f'--{name.replace("_", "-")}', getattr(options, name)
+        if value is not None and not value > least:
+            raise ConfigError(f'{option}: {value:g} is too small; use more than {least:g}')
+        if value is not None and value > most:
+            raise ConfigError(f'{option}: {value:g} is too large; use at most {most:g}')
+    if options.action_topic and options.action_later is not None:
+        raise ConfigError('--action-later has no effect with --action-topic; leave out one of them')
+    for option, value in (('--action-names', options.action_names), ('--action-hold', options.action_hold)):
+        if value is not None and not options.action_topic:
+            raise ConfigError(f'{option} has no effect without --action-topic; name the topic of the commands too')
 
 
 def _check_for_lerobot(options: argparse.Namespace) -> None:

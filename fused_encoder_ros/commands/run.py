@@ -137,20 +137,24 @@ def _progress_bar() -> Iterator[Tell]:
 
     parts: dict[str, float] = {}
     ended = planned = 0
+    greeting: tuple[str, ...] = ()
     with tqdm(unit='B', unit_scale=True, file=sys.stderr, disable=None, leave=False) as bar:
 
         def watch(event: Event) -> None:
-            nonlocal ended, planned
+            nonlocal ended, planned, greeting
             raise_if_interrupted()
             if isinstance(event, Ready):
-                for line in event.greeting:
-                    tqdm.write(line, file=sys.stderr)
+                greeting = event.greeting
             elif isinstance(event, Lost):
                 tqdm.write(f'WARNING: {event.reason}', file=sys.stderr)
             elif isinstance(event, Planned):
                 planned = len(event.bags)
                 bar.reset(sum(bag.size for bag in event.bags))
             elif isinstance(event, (Progress, Done, Failed)):
+                if not isinstance(event, Failed):  # what is said of the encoder concerns nobody whose bags cannot be read
+                    for line in greeting:
+                        tqdm.write(line, file=sys.stderr)
+                    greeting = ()
                 part = event.part if isinstance(event, Progress) else 1.0
                 bar.update((part - parts.get(event.bag.uri, 0.0)) * event.bag.size)
                 parts[event.bag.uri] = part

@@ -28,9 +28,10 @@ def add_commands(commands: Any) -> None:
 def _run_report(options: argparse.Namespace) -> int:
     from fused_encoder_ros.diagnosis.wording import printable
     from fused_encoder_ros.fleet.report import report_run
-    from fused_encoder_ros.fleet.storage import is_remote
+    from fused_encoder_ros.fleet.storage import check_address, is_remote
 
     folder = options.folder
+    check_address('DIR', folder)
     path = PurePosixPath(folder.partition('?')[0]) if is_remote(folder) else Path(folder).resolve()
     out = options.out or Path(f'{path.name}_run_report.html')
     overview = report_run(folder, out)

@@ -51,6 +51,10 @@ def open_bag(path: Path) -> AnyReader:
     """
     if not path.exists():
         raise BagError(f'bag {path} does not exist')
+    if not (path.is_file() or path.is_dir()):
+        raise BagError(
+            f'bag {path} is neither a file nor a folder, and cannot be read from more than once; store it in a file'
+        )
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'bag {path} has no metadata.yaml: run `ros2 bag reindex {path}`, or give its .mcap or .db3 file')
     _check_databases(path)

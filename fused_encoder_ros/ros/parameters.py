@@ -82,9 +82,10 @@ class NodeParameters:
     def _declare(self, parameter: Parameter) -> None:
         default: Any = parameter.default
         override = self._node._parameter_overrides.get(parameter.name)
-        if override is not None and override.value is not None:
+        if override is not None:
             try:
-                default = parameter.check(override.value)
+                # ROS gives an empty list as no value.
+                default = parameter.check([] if override.value is None else override.value)
             except ConfigError as error:
                 self._refused[parameter.name] = error
         # The override is applied above, by our own check: rclpy's would end the process with a traceback.

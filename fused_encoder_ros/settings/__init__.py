@@ -23,6 +23,7 @@ from fused_encoder_ros.settings.topics import (
     is_compressed,
     refuse_shared_topics,
 )
+from fused_encoder_ros.settings.yaml_of_ros import load_yaml
 
 __all__ = [
     'COMPRESSED_SUFFIX',
@@ -38,6 +39,7 @@ __all__ = [
     'expected_kind',
     'is_compressed',
     'is_derived',
+    'load_yaml',
     'parameters',
     'read_parameter_file',
     'read_spec_file',

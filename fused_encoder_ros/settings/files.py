@@ -14,6 +14,7 @@ import yaml
 from fused_encoder_ros.errors import ConfigError, in_one_line
 from fused_encoder_ros.settings.settings import NODE_NAME, Settings
 from fused_encoder_ros.settings.table import OF_EVERY_NODE, SPEC_PARAMETERS, STAMP_OFFSET
+from fused_encoder_ros.settings.yaml_of_ros import load_yaml
 from fused_encoder_ros.spec import ObservationSpec
 
 
@@ -101,11 +102,11 @@ def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
 
 def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = load_yaml(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date of no day, lists in lists in lists
-        raise ConfigError(f'parameter file {path} is not YAML: {in_one_line(error)}') from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, lists in lists in lists
+        raise ConfigError(f'parameter file {path} is not YAML as ROS reads it: {in_one_line(error)}') from error
     if not isinstance(content, dict):
         raise ConfigError(f'parameter file {path} is not a ROS parameter file; begin it with "{NODE_NAME}: ros__parameters:"')
     return content

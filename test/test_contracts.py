@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fused_encoder_ros.cli import main
 from fused_encoder_ros.errors import ConfigError, first_line, in_one_line
-from fused_encoder_ros.settings import Settings, parameters, read_parameter_file
+from fused_encoder_ros.settings import Settings, load_yaml, parameters, read_parameter_file
 from fused_encoder_ros.spec import ObservationSpec
 
 PACKAGE = Path(__file__).parent.parent / 'fused_encoder_ros'
@@ -190,6 +192,45 @@ def test_facts_know_no_rules(room: str, above: tuple[str, ...]) -> None:
 def test_the_package_is_a_program() -> None:
     done = subprocess.run([sys.executable, '-m', PACKAGE.name, '--version'], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith('fused-encoder ')
+
+
+def test_ctrl_c_while_it_is_imported() -> None:
+    code = """if True:
+        import os, signal, sys
+        class Interrupt:
+            def find_spec(self, name, *_):
+                if name.endswith('.commands'):
+                    os.kill(os.getpid(), signal.SIGINT)
+        sys.meta_path.insert(0, Interrupt())
+        from fused_encoder_ros.__main__ import main
+        main()"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, '')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['model', '--rounds', '0'], '--rounds: 0 is out of range; use 1 to 10000'),
+        (['engines', '--threads', '1', '0'], '--threads: 0 is out of range; use 1 to 256'),
+        (['node', '--duration', 'nan'], '--duration: nan is out of range; use 1 to 3600'),
+        (['node', '--joint-rates', '-5'], '--joint-rates: -5 is out of range'),
+        (['model', '--out', '/proc/figures.json'], 'output folder /proc cannot be written'),
+        (['engines', '--picture', 'speeds.xyz'], '--picture: speeds.xyz does not end with .png'),
+    ],
+)
+def test_benchmarks_refuse_at_once(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    assert main(['bench', *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [('1e3', 1000.0), ('010', 8), ('0x10', 16), ('8_4', '8_4'), ('1:24', '1:24'), ('y', True), ('2026-01-01', '2026-01-01')],
+)
+def test_scalars_are_what_ros_takes_them_for(text: str, value: object) -> None:
+    read = load_yaml(text)
+    assert (read, type(read)) == (value, type(value))
 
 
 def test_commands_that_need_no_torch_do_not_wait_for_it(tmp_path: Path) -> None:

@@ -161,6 +161,11 @@ def test_sets_without_a_command_are_no_steps_and_counted(
         ),
         (['--rate', '0'], '--rate: 0 is too small'),
         (['--action-later', '-1'], '--action-later: -1 is too small'),
+        (['--rate', 'inf'], '--rate: inf is too large; use at most 10000'),
+        (['--action-topic', '/x', '--action-hold', 'inf'], '--action-hold: inf is too large'),
+        (['--action-topic', '/x', '--action-later', '1'], '--action-later has no effect with --action-topic'),
+        (['--action-names', 'wheel'], '--action-names has no effect without --action-topic'),
+        (['--action-hold', '0.5'], '--action-hold has no effect without --action-topic'),
     ],
 )
 def test_bad_usage(bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:

@@ -93,6 +93,13 @@ def test_the_features_do_not_depend_on_the_workers(bags: Path, tmp_path: Path) -
         assert pq.read_table(alone).equals(pq.read_table(tmp_path / f'{bag.name}.parquet')), bag
 
 
+def test_nothing_is_said_of_the_encoder_where_no_bag_can_be_read(bags: Path, tmp_path: Path) -> None:
+    _, errors = encode(bags / 'monday/one', '--out', tmp_path, '--topic', 'global=/other', code=2)
+    (line,) = errors.splitlines()
+    assert 'no topic /other for global' in line
+    assert 'RANDOM' in encode(bags / 'monday/one', '--out', tmp_path / 'good')[1]
+
+
 def test_other_settings_or_another_model_are_refused(bags: Path, tmp_path: Path) -> None:
     bag = bags / 'monday/one'
     encode(bag, '--out', tmp_path)
@@ -331,6 +338,8 @@ def test_finding_bags(bags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (['monday/one', 'tuesday/one'], 'would both write one; give the folder that holds both'),
         (['monday/one', '--workers', '0'], '--workers: 0 is too small'),
         ([''], 'BAG is empty; give a path'),
+        (['monday/one', '--topic', 'global=/a', '--topic', 'global=/b'], 'global has only one topic, and /a is named too'),
+        (['monday/one', '--set', 'seed=1', '--set', 'seed=2'], '--set seed=2: seed is set twice'),
         (['monday/one', '--out', ''], '--out is empty; give a path'),
         (['caf\udce9.mcap'], "caf\\udce9.mcap' is not UTF-8, which Parquet and SQLite need; rename it"),
         (['monday/one', '--out', 'caf\udce9'], "--out 'caf\\udce9' is not UTF-8"),

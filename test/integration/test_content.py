@@ -183,3 +183,8 @@ def test_inspect_shows_the_profile(packed: Path, tmp_path: Path, capsys: pytest.
     told = capsys.readouterr().out
     assert 'profile             6 bags, ' in told and 'left_joint_1      -' in told
     assert picture.read_bytes().startswith(b'\x89PNG')
+    for place, says in ((tmp_path / 'profile.xyz', 'does not end with .png'), (tmp_path, 'does not end with .png')):
+        assert main(['inspect', str(packed), '--picture', str(place)]) == 2
+        assert says in capsys.readouterr().err
+    assert main(['inspect', str(packed), '--picture', '/proc/profile.png']) == 2
+    assert 'output folder /proc cannot be written' in capsys.readouterr().err

@@ -279,6 +279,13 @@ def test_pack_and_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert 'does not end with .safetensors; rename it' in capsys.readouterr().err
 
 
+def test_what_is_packed_is_not_packed_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'spec.yaml').write_text('image_size: 84')
+    out = tmp_path / 'again.safetensors'
+    assert main(['pack', str(packed), '--spec', str(tmp_path / 'spec.yaml'), '--out', str(out)]) == 2
+    assert f'{packed} is packed already; give the state dict' in capsys.readouterr().err and not out.exists()
+
+
 def test_a_reader_that_has_had_enough(packed: Path) -> None:
     """As `fused-encoder inspect ... | head -1`."""
     command = f'{sys.executable} -m fused_encoder_ros.cli inspect {packed} --json | head -1'

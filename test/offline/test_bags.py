@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sqlite3
@@ -124,6 +125,9 @@ def test_a_topic_of_another_type_is_named(rig_bag: Path) -> None:
 def test_no_bag_no_metadata_no_bag_at_all(tmp_path: Path) -> None:
     with pytest.raises(BagError, match='does not exist'):
         Bag(tmp_path / 'absent', TOPICS)
+    os.mkfifo(tmp_path / 'pipe.mcap')
+    with pytest.raises(BagError, match=r'pipe\.mcap is neither a file nor a folder'):
+        Bag(tmp_path / 'pipe.mcap', TOPICS)
     with pytest.raises(BagError, match=r'has no metadata.yaml: run `ros2 bag reindex'):
         Bag(tmp_path, TOPICS)
     for name in ('text.bag', 'text.mcap', 'text.db3', 'text'):

@@ -121,6 +121,7 @@ def test_parameter_files(tmp_path: Path) -> None:
         ('[', 'is not YAML as ROS reads it'),
         ('[' * 5000, 'is not YAML as ROS reads it'),
         ('/**: &a\n  ros__parameters: {x: *a}', r'ROS knows no aliases, as \*a in line 2; write it out'),
+        ('? [fused_encoder]\n: {}', 'a key in line 1 is a list or a mapping'),
         ('/**:\n  ros__parameters: {seed: 1}\n/**:\n  ros__parameters: {}', r'/\*\* in line 3 is there twice; remove one'),
         ('- 1', 'not a ROS parameter file'),
         (

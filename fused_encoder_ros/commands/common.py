@@ -81,7 +81,7 @@ def parameter_values(options: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f'--set {assignment}: {name} is set twice; keep one of them')
         try:
             stated[name] = load_yaml(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f'--set {assignment}: the value is not YAML: {in_one_line(error)}') from error
     values |= stated
     topics: dict[str, Any] = {}

@@ -15,7 +15,7 @@ def load_yaml(text: str) -> Any:
     """The value that a YAML document stands for.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: if it is not YAML, has an alias, or names a key twice.
+        yaml.YAMLError, ValueError, RecursionError: if it is not YAML, or has an alias, a list as a key, or a key twice.
     """
     return yaml.load(text, _Loader)
 
@@ -37,8 +37,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = set()
         for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f'a key in line {line} is a list or a mapping; give it a name')
             if key.value in keys:
-                line = key.start_mark.line + 1
                 raise yaml.YAMLError(f'{key.value} in line {line} is there twice; remove one of them')
             keys.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import rclpy
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
@@ -172,19 +173,21 @@ class FusedEncoderNode(LifecycleNode):
 
         def answered(request: Any, response: Any) -> Any:
             try:
+                if isinstance(request, ChangeState.Request):
+                    self._refuse_impossible(request.transition)
                 return callback(request, response)
             except Exception as error:
-                why = in_one_line(error)
-                # rclpy before Lyrical raises for a transition that is not possible now.
-                if isinstance(error, RCLError) and isinstance(request, ChangeState.Request):
-                    wanted = request.transition.label or request.transition.id
-                    machine = self._state_machine
-                    possible = ', '.join(transition[1] for transition in machine.available_transitions)
-                    why = f'there is no transition {wanted} from {machine.current_state[1]}; use one of: {possible}'
-                self.get_logger().error(f'{service.srv_name} refused: {why}')
+                self.get_logger().error(f'{service.srv_name} refused: {in_one_line(error)}')
                 return response
 
         return answered
+
+    def _refuse_impossible(self, transition: Transition) -> None:
+        possible = {number: label for number, label, *_ in self._state_machine.available_transitions}
+        wanted = transition.label or transition.id
+        if wanted not in possible and wanted not in possible.values():
+            state = self._state_machine.current_state[1]
+            raise ConfigError(f'there is no transition {wanted} from {state}; use one of: {", ".join(possible.values())}')
 
     def _on_reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._session is not None

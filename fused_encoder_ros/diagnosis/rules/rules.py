@@ -11,6 +11,7 @@ from fused_encoder_ros.diagnosis.rules.likely import likely_joints, likely_topic
 from fused_encoder_ros.diagnosis.wording import capital, count, per_cent, some, span
 from fused_encoder_ros.pipeline.data import JOINTS, Reason
 from fused_encoder_ros.settings import Value, is_compressed
+from fused_encoder_ros.settings.dds import PROFILE_VARIABLES
 
 _GOOD_SHARE, _POOR_SHARE = 0.95, 0.5
 _WORTH_SHARE, _SAME_SHARE = 0.02, 0.01
@@ -123,7 +124,9 @@ def _unreached(sources: list[str]) -> Finding:
         'with the same shared memory and network and as the same user, or let Fast DDS use UDP for both. Between two '
         'machines, check that the firewall lets UDP through.'
     )
-    commands = ('docker run --ipc=host --network=host ...', 'export FASTDDS_BUILTIN_TRANSPORTS=UDPv4')
+    # Fast DDS ignores the variable where one of the others brings transports.
+    udp = f'export FASTDDS_BUILTIN_TRANSPORTS=UDPv4; unset {" ".join(PROFILE_VARIABLES)} ROS_AUTOMATIC_DISCOVERY_RANGE'
+    commands = ('docker run --ipc=host --network=host ...', udp)
     return Finding(Severity.FAIL, title, evidence, fix, commands=commands)
 
 

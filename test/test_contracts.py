@@ -14,7 +14,7 @@ import yaml
 
 from fused_encoder_ros.cli import main
 from fused_encoder_ros.errors import ConfigError, first_line, in_one_line
-from fused_encoder_ros.settings import Settings, load_yaml, parameters, read_parameter_file
+from fused_encoder_ros.settings import Settings, load_yaml, parameters, read_parameter_file, read_spec_file
 from fused_encoder_ros.spec import ObservationSpec
 
 PACKAGE = Path(__file__).parent.parent / 'fused_encoder_ros'
@@ -25,6 +25,17 @@ def test_spec_survives_yaml() -> None:
         pixel_mean=(0.5,) * 3, pixel_std=(0.1,) * 3, joint_names=('a',), joint_mean=(1.0,), joint_std=(2.0,)
     )
     assert ObservationSpec.from_dict(yaml.safe_load(yaml.safe_dump(spec.to_dict()))) == spec
+
+
+def test_a_program_may_have_written_a_spec_with_aliases(tmp_path: Path) -> None:
+    half = [0.5, 0.5, 0.5]
+    text = yaml.safe_dump({'pixel_mean': half, 'pixel_std': half})
+    assert '*' in text
+    (tmp_path / 'spec.yaml').write_text(text)
+    assert read_spec_file(tmp_path / 'spec.yaml').pixel_std == (0.5, 0.5, 0.5)
+    (tmp_path / 'spec.yaml').write_text('image_size: &it {size: *it}')
+    with pytest.raises(ConfigError, match='an alias that contains itself'):
+        read_spec_file(tmp_path / 'spec.yaml')
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,15 @@ def read_stamp_offsets(path: str | os.PathLike[str]) -> dict[str, float]:
 
 
 def _of_training(path: str | os.PathLike[str]) -> Settings:
-    content = _read_yaml(path)
+    content = _read_yaml(path, aliases=True)
     if any(isinstance(body, dict) and 'ros__parameters' in body for body in content.values()):
         values = read_parameter_file(path)
         return Settings.from_values({name: value for name, value in values.items() if _is_of_training(name)})
     found: dict[str, Any] = {}
-    _flatten(content, '', found)
+    try:
+        _flatten(content, '', found)
+    except RecursionError:
+        raise ConfigError(f'{path} has an alias that contains itself; remove it') from None
     if unknown := [name for name in found if not _is_of_training(name)]:
         known = [*SPEC_PARAMETERS, f'{STAMP_OFFSET}SOURCE']
         raise ConfigError(f'{path}: {unknown[0]!r} is not a field of an observation spec; use {known}')
@@ -100,9 +103,9 @@ def _other_sections(content: Mapping[Any, Any], node_name: str) -> str:
     return f'({has}); {fix} to {node_name}, or to /** for any node'
 
 
-def _read_yaml(path: str | os.PathLike[str]) -> dict[Any, Any]:
+def _read_yaml(path: str | os.PathLike[str], aliases: bool = False) -> dict[Any, Any]:
     try:
-        content = load_yaml(Path(path).read_text())
+        content = load_yaml(Path(path).read_text(), aliases)
     except OSError as error:
         raise ConfigError(f'parameter file {path} cannot be read: {error.strerror}') from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, lists in lists in lists

@@ -11,13 +11,13 @@ _BOOL, _INT, _FLOAT = (f'tag:yaml.org,2002:{kind}' for kind in ('bool', 'int', '
 _OTHERS = ('tag:yaml.org,2002:null', 'tag:yaml.org,2002:merge')
 
 
-def load_yaml(text: str) -> Any:
-    """The value that a YAML document stands for.
+def load_yaml(text: str, aliases: bool = False) -> Any:
+    """The value that a YAML document stands for. ROS has no aliases; programs that dump one list twice write them.
 
     Raises:
         yaml.YAMLError, ValueError, RecursionError: if it is not YAML, or has an alias, a list as a key, or a key twice.
     """
-    return yaml.load(text, _Loader)
+    return yaml.load(text, _Loader if aliases else _LoaderWithoutAliases)
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,13 +26,6 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in known if tag in _OTHERS]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.YAMLError(f'ROS knows no aliases, as *{event.anchor} in line {event.start_mark.line + 1}; write it out')
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -45,6 +38,15 @@ class _Loader(yaml.SafeLoader):
             keys.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+class _LoaderWithoutAliases(_Loader):
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f'ROS knows no aliases, as *{event.anchor} in line {event.start_mark.line + 1}; write it out')
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 for _tag, _pattern, _first in (

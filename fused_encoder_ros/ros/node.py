@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.service import Service
 from rclpy.validate_topic_name import validate_topic_name
@@ -88,6 +90,14 @@ class FusedEncoderNode(LifecycleNode):
         return all(
             transition() == TransitionCallbackReturn.SUCCESS for transition in (self.trigger_configure, self.trigger_activate)
         )
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, which both services call; rclpy's refusal of an unknown name leaves out the name."""
+        try:
+            self._declared.refuse_undeclared(parameter.name for parameter in parameter_list)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return super().set_parameters_atomically(parameter_list)
 
     @_logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

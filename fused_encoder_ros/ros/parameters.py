@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,7 @@ class NodeParameters:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._table: dict[str, Parameter] = {}
+        self._cameras: Sequence[str] = ()
         self._refused: dict[str, ConfigError] = {}
         # What the user has said; the rest of the observation spec may come from the checkpoint.
         self._stated = set(node._parameter_overrides)
@@ -58,6 +59,10 @@ class NodeParameters:
         self._show(settings)
         return settings
 
+    def refuse_undeclared(self, names: Iterable[str]) -> None:
+        """Raises ConfigError for a name that is no parameter of this node."""
+        refuse_unknown([name for name in names if not self._node.has_parameter(name)], self._cameras)
+
     def _show(self, settings: Settings) -> None:
         """Let the parameters say what the checkpoint brought, and what follows from it."""
         stated = set(self._stated)
@@ -76,7 +81,7 @@ class NodeParameters:
             self._refused.pop(name, None)
         for name in table.keys() - self._table.keys():
             self._declare(table[name])
-        self._table = table
+        self._table, self._cameras = table, cameras
         self._stated = stated & table.keys() | stated & self._node._parameter_overrides.keys()
 
     def _declare(self, parameter: Parameter) -> None:

@@ -382,6 +382,9 @@ def test_a_lifecycle_manager_can_own_the_node(desk: Desk) -> None:
     assert not change(desk, Transition.TRANSITION_CONFIGURE) and state(desk) == 'unconfigured'
     assert 'tolerance_ms: 99999.0 is too large; use at most 10000' in node.log
     assert not set_parameter(desk, 'tolerance_ms', -5.0).successful
+    misspelled = set_parameter(desk, 'tolerence_ms', 15.0)
+    assert not misspelled.successful
+    assert misspelled.reason == 'tolerence_ms: there is no such parameter; did you mean tolerance_ms?'
     assert set_parameter(desk, 'tolerance_ms', 15.0).successful
     desk.advertise(IMAGES | JOINTS)
     for round_number in range(3):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fused_encoder_ros.errors import CheckpointError, ConfigError, EngineError
-from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_model
+from fused_encoder_ros.model import ImageJointEncoder, ModelOptions, ThreeStreamEncoder, load_model, release_memory
 from fused_encoder_ros.model.engines import ERROR_BOUNDS, Engine, choose_engine, device_for
 from fused_encoder_ros.model.engines.cuda_graph import CudaGraphEngine
 from fused_encoder_ros.model.engines.eager import EagerEngine
@@ -24,6 +24,7 @@ from fused_encoder_ros.model.engines.network import folded
 from fused_encoder_ros.model.engines.openvino import OpenVinoEngine
 from fused_encoder_ros.model.engines.packed import PackedEngine
 from fused_encoder_ros.model.engines.triton import TritonEngine
+from fused_encoder_ros.ros.monitor import resident_bytes
 from fused_encoder_ros.spec import ObservationSpec
 
 CPU = torch.device('cpu')
@@ -336,3 +337,15 @@ def test_an_engine_built_anew_is_checked_again(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(PackedEngine, '_build', other)
     with pytest.raises(EngineError, match='cannot be rebuilt: after it was rebuilt, it gives other features than before'):
         model.rebuild()
+
+
+def test_a_packed_engine_lets_go_of_its_weights() -> None:
+    """45 MB each time that a node is configured would fill a robot's memory."""
+    encoder = trained(ImageJointEncoder)
+    PackedEngine(encoder, SPEC)  # what torch keeps once
+    release_memory()
+    before = resident_bytes()
+    for _ in range(4):
+        PackedEngine(encoder, SPEC)
+    release_memory()
+    assert resident_bytes() - before < 80e6

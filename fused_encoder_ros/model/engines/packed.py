@@ -8,6 +8,7 @@ where either is missing `PackedEngine` raises `EngineUnavailable`.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class PackedEngine(FixedBatchEngine):
     def _build(self, inputs: Inputs) -> Callable[[], Features]:
         example = inputs.images, inputs.joints
         with _onednn_graphs():
-            program = torch.jit.freeze(torch.jit.trace(self._network, example, check_trace=False))
+            program = torch.jit.freeze(_by_itself(torch.jit.trace(self._network, example, check_trace=False)))
             for _ in range(_RUNS_TO_WARM_UP):
                 program(*example)
 
@@ -64,6 +65,14 @@ class PackedEngine(FixedBatchEngine):
             return np.asarray(program(inputs.images, inputs.joints).numpy(), np.float32)
 
         return run
+
+
+def _by_itself(program: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """A copy whose weights go with it: torch keeps those of a traced and frozen program until the process ends."""
+    buffer = io.BytesIO()
+    torch.jit.save(program, buffer)
+    buffer.seek(0)
+    return torch.jit.load(buffer)
 
 
 @contextmanager

@@ -84,7 +84,10 @@ class Settings:
         """
         table = _by_name(self.spec.cameras)
         checked = {**self.values, **{name: table[name].check(value) for name, value in values.items()}}
-        return dataclasses.replace(self, values=checked, sync=_sync_options(checked))
+        live = dataclasses.replace(self, values=checked, sync=_sync_options(checked))
+        if 'reference' in vars(self):  # it belongs to the model, which stays
+            vars(live)['reference'] = self.reference
+        return live
 
     @property
     def stamp_offset_ms(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from lifecycle_msgs.msg import Transition
-from live import Desk, change
+from live import Desk, change, set_parameter
 from rosbags.highlevel import AnyReader
 
 from fused_encoder_ros.cli import main
@@ -63,6 +63,7 @@ def test_the_profile_is_that_of_the_loaded_model(packed: Path, tmp_path: Path, d
     node = desk.start(checkpoint=checkpoint, autostart='false')
     assert change(desk, Transition.TRANSITION_CONFIGURE)
     checkpoint.unlink()
+    assert set_parameter(desk, 'tolerance_ms', 15.0).successful
     assert change(desk, Transition.TRANSITION_ACTIVATE), node.log
     desk.wait(lambda: desk.diagnostics, 'diagnostics')
     assert 'feature_distance' in desk.status('encoder')[2]
